@@ -1,0 +1,300 @@
+//! One way in, one way out: everything that a node is told and everything that it asks for, as data.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::distribution::ServiceState;
+use crate::health::{ProbeOutcome, Rung, Verdict};
+use crate::role::{Role, RoleConfig};
+use crate::services::Observed;
+
+/// Names one probe. A report that names another one changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId(pub u64);
+
+/// Names one action. A report that names another one changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActionId(pub u64);
+
+/// Whom a probe asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The peer, on this rung.
+    Peer(Rung),
+    /// The reference of this index.
+    Reference(usize),
+}
+
+/// What a node is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// [`Node::deadline`](crate::node::Node::deadline) was reached.
+    Tick,
+    /// What came of a probe.
+    Probe {
+        /// As given out.
+        id: ProbeId,
+        /// What came.
+        outcome: ProbeOutcome,
+    },
+    /// An action on telephony ended.
+    Done {
+        /// As given out.
+        id: ActionId,
+        /// Whether every required step did; otherwise what failed.
+        result: Result<(), ActionFailed>,
+    },
+    /// What is seen of telephony here, without having run a command. Every ten seconds.
+    Observed(Observed),
+    /// A record is on disk, or could not be written.
+    Persisted {
+        /// The record's generation.
+        generation: u64,
+        /// Whether it is.
+        written: bool,
+    },
+    /// A replication ended.
+    Replicated {
+        /// As given out.
+        id: ActionId,
+        /// Whether it succeeded.
+        succeeded: bool,
+    },
+    /// Somebody wants something.
+    Command(Command),
+}
+
+/// What a node asks for, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Ask this address.
+    Probe {
+        /// To be given back.
+        id: ProbeId,
+        /// On which rung, or that it is a reference.
+        target: Target,
+        /// Whom.
+        address: IpAddr,
+        /// When it counts as lost.
+        timeout: Duration,
+    },
+    /// Write this record, then report [`Input::Persisted`]. Boxed: it is by far the largest.
+    Persist(Box<Record>),
+    /// Bring telephony to this state.
+    SetServices {
+        /// To be given back.
+        id: ActionId,
+        /// Which state.
+        to: ServiceState,
+        /// The generation that must still hold when it is acted on.
+        generation: u64,
+    },
+    /// Send configuration and database to the slave.
+    Replicate {
+        /// To be given back.
+        id: ActionId,
+        /// The slave.
+        peer: IpAddr,
+    },
+    /// Another row of the table decides now: for the journal.
+    Announce(Decision),
+    /// Something that a person should know; `raised: false` says that it is over.
+    Alert {
+        /// Which condition: one message per condition, not one per occurrence.
+        key: &'static str,
+        /// It began, or it is over.
+        raised: bool,
+        /// A sentence.
+        text: String,
+    },
+    /// The command is refused; nothing changed.
+    Refused(Refusal),
+}
+
+/// What a node asks for. Dropping it loses actions.
+#[must_use = "a node acts only through its outputs"]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outputs(pub Vec<Output>);
+
+impl Outputs {
+    /// The refusal of a command, if it was refused.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.0.iter().find_map(|output| match output {
+            Output::Refused(refusal) => Some(refusal),
+            _ => None,
+        })
+    }
+}
+
+impl IntoIterator for Outputs {
+    type Item = Output;
+    type IntoIter = std::vec::IntoIter<Output>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// What people and the peer may ask of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The role was changed: everything that a role change does has been done.
+    SetRole {
+        /// The new role.
+        role: RoleConfig,
+        /// What is seen of telephony now.
+        observed: Observed,
+    },
+    /// To a slave, by its master: serve (switchover).
+    TakeOver,
+    /// To a slave, by its master: rest, the master serves (failback).
+    StandBy,
+    /// To a master: the slave serves, rest (switchover).
+    Yield,
+    /// To a yielded master: serve again (failback).
+    Resume,
+    /// Start or stop nothing for so long.
+    Maintenance {
+        /// How long; `None` ends it.
+        lasts: Option<Duration>,
+    },
+    /// A person has seen the latch.
+    Acknowledge,
+    /// Replicate now.
+    Replicate,
+}
+
+/// An action on telephony failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct ActionFailed(
+    /// Which step, and why.
+    pub String,
+);
+
+/// A guard refuses a command; nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The command is for another role.
+    #[error("guard \"role\": this node is {is}, and this is for a {wants}; run it on the {wants}")]
+    Role {
+        /// What the node is.
+        is: Role,
+        /// What it would have to be.
+        wants: Role,
+    },
+    /// Maintenance is on.
+    #[error("guard \"maintenance\": maintenance is on; `maintenance off` lifts it")]
+    Maintenance,
+    /// The node is cut off.
+    #[error(
+        "guard \"isolated\": the peer and all references are silent; it is lifted when one of them answers"
+    )]
+    Isolated,
+    /// The master does not answer here.
+    #[error(
+        "guard \"not ready\": the master is {verdict:?} as seen from the slave; it is lifted when its telephony answers"
+    )]
+    NotReady {
+        /// As seen from here.
+        verdict: Verdict,
+    },
+    /// Telephony was handed over.
+    #[error("guard \"yielded\": telephony was handed over to the slave; `failback` lifts it")]
+    Yielded,
+    /// Nothing to do it with.
+    #[error("guard \"peer\": the slave does not answer; it is lifted when it does")]
+    PeerDown,
+    /// A replication is under way.
+    #[error("guard \"replicating\": a replication is under way; wait until it ends")]
+    Replicating,
+}
+
+/// One decision, for `why`, `timeline` and the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub time: DateTime<Utc>,
+    /// The node's generation at that time, after the decision.
+    pub generation: u64,
+    /// The verdict before.
+    pub from: Verdict,
+    /// The verdict now.
+    pub to: Verdict,
+    /// The row's id.
+    pub rule: String,
+    /// The row's sentence.
+    pub why: String,
+}
+
+/// What survives a restart of the engine; read before the first probe (`safety.md` 2.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The role and peer that the rest belongs to; with another one in the role file only the generation is kept.
+    pub role: Role,
+    /// See `role`.
+    pub remote_address: String,
+    /// Grows at every change of role or activity.
+    pub generation: u64,
+    /// Whether telephony belongs here.
+    pub active: bool,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// The row or the command that made it so.
+    pub rule: String,
+    /// Its sentence.
+    pub why: String,
+    /// Rungs that have been up since the last role change.
+    pub armed: Vec<Rung>,
+    /// How often the hold-down has doubled.
+    pub hold_down_level: u8,
+    /// The end of the hold-down.
+    pub hold_down_until: Option<DateTime<Utc>>,
+    /// Takeovers that count for the latch.
+    pub failovers: Vec<DateTime<Utc>>,
+    /// Failback waits for a person.
+    pub latched: bool,
+    /// The end of maintenance.
+    pub maintenance_until: Option<DateTime<Utc>>,
+    /// The master handed over on purpose.
+    pub peer_yielded: bool,
+}
+
+impl Record {
+    /// Whether an earlier record of the same node says the same. It is asked at every event, so what changes only
+    /// together with the generation is not compared.
+    pub(crate) fn says_the_same(&self, earlier: &Record) -> bool {
+        let same = self.generation == earlier.generation
+            && self.armed == earlier.armed
+            && self.hold_down_until == earlier.hold_down_until
+            && self.failovers == earlier.failovers
+            && self.latched == earlier.latched
+            && self.maintenance_until == earlier.maintenance_until
+            && self.peer_yielded == earlier.peer_yielded;
+        debug_assert_eq!(same, self == earlier, "a generation stands for two roles or activities");
+        same
+    }
+
+    /// What a node remembers that has just got this role: a master serves, a slave waits for its first verdict.
+    pub fn fresh(role: &RoleConfig, generation: u64, now: DateTime<Utc>) -> Record {
+        Record {
+            role: role.role(),
+            remote_address: role.remote_address(),
+            generation,
+            active: role.role() == Role::Master,
+            since: now,
+            rule: String::new(),
+            why: format!("this node was configured as {}", role.role()),
+            armed: Vec::new(),
+            hold_down_level: 0,
+            hold_down_until: None,
+            failovers: Vec::new(),
+            latched: false,
+            maintenance_until: None,
+            peer_yielded: false,
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A node: the machine with deadlines, names for what is under way, and a record that survives.
+//!
+//! Total: any input in any state, no error, no panic. A failed action is an input.
+
+mod acting;
+mod commands;
+mod status;
+mod timers;
+mod watching;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+pub use status::Status;
+
+use crate::event::{ActionId, Decision, Input, Output, Outputs, Record, Target};
+use crate::failback::{Failback, LastingDeadline};
+use crate::health::{Counts, REFERENCE_DOWN_AFTER, Rung, RungPolicy, Verdict};
+use crate::machine::{Event, Intent, Limits, Machine, Remembered};
+use crate::probing::Probing;
+use crate::role::{Role, RoleConfig};
+use crate::schedule::Schedule;
+use crate::services::Observed;
+use crate::time::{Instant, Now, Zone};
+
+/// How long a start or stop waits for its record to be on disk (`safety.md` 3.4).
+pub const PERSIST_PATIENCE: Duration = Duration::from_millis(500);
+/// Between two questions to a reference in peace.
+pub const REFERENCE_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest sleep: wall-clock deadlines are looked at again at least so often, in case the clock was set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// First pause after a failed start or stop; doubles.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Failures that are told apart: the pause grows to 64 s.
+const FAILURES_COUNTED: u8 = 7;
+/// Failures in a row after which a person is told.
+const FAILURES_ALERTED: u8 = 3;
+/// Between two attempts to write a record that a disk refused.
+const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
+/// First pause after a failed replication; doubles up to the schedule's next run.
+const FIRST_REPLICATION_RETRY: Duration = Duration::from_secs(60);
+
+/// Everything that is constant about a node's behaviour.
+#[derive(Clone)]
+pub struct Policy {
+    /// Rungs in use, lowest first.
+    pub rungs: Vec<(Rung, RungPolicy)>,
+    /// Reference addresses.
+    pub references: Vec<IpAddr>,
+    /// How long `Degraded` must last before it counts as a death of telephony.
+    pub degraded_after: Duration,
+    /// When telephony goes back.
+    pub failback: Failback,
+    /// When the master replicates; `None`: only when asked.
+    pub schedule: Option<Schedule>,
+    /// The machine's time zone.
+    pub zone: Arc<dyn Zone>,
+}
+
+/// An action that waits until the record of its generation is on disk, but no longer than `until`.
+#[derive(Debug, Clone)]
+struct HeldBack {
+    until: Instant,
+    action: Output,
+}
+
+/// One node of a pair. See the crate's documentation for the loop around it.
+#[derive(Clone)]
+pub struct Node {
+    policy: Policy,
+    limits: Limits,
+    role: RoleConfig,
+    machine: Machine,
+    record: Record,
+    probing: Probing,
+    now: Now,
+    ids: u64,
+    /// Something was heard since the paces and the alert of an isolation were brought up to date.
+    heard: bool,
+    action: Option<ActionId>,
+    held_back: Option<HeldBack>,
+    /// The generation whose record is not known to be on disk yet.
+    unwritten: Option<u64>,
+    /// What [`Output::Persist`] asked for last.
+    asked_to_write: Option<Record>,
+    /// When a record that could not be written is tried again.
+    rewrite_at: Option<Instant>,
+    settle_at: Option<Instant>,
+    hold_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    hold_down: Option<LastingDeadline>,
+    maintenance: Option<LastingDeadline>,
+    replication: Option<ActionId>,
+    replicate_at: Option<DateTime<Utc>>,
+    /// `replicate_at` is the schedule's first run after this.
+    replicate_after: DateTime<Utc>,
+    replicate_again_at: Option<Instant>,
+    failed_replications: u32,
+    missed_replication: bool,
+    decision: Option<Decision>,
+    alerts: Vec<&'static str>,
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy")
+            .field("rungs", &self.rungs)
+            .field("references", &self.references)
+            .field("degraded_after", &self.degraded_after)
+            .field("failback", &self.failback)
+            .field("schedule", &self.schedule)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("record", &self.record)
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A node at the engine's start. `record`: what survived; one of another role or peer gives only its generation.
+    ///
+    /// Nothing is started or stopped by this: the first verdict decides, and an active slave's failback policy.
+    pub fn new(
+        policy: Policy,
+        role: RoleConfig,
+        record: Option<Record>,
+        observed: Observed,
+        now: Now,
+    ) -> Node {
+        let generation = record.as_ref().map_or(0, |record| record.generation);
+        let same =
+            |record: &Record| record.role == role.role() && record.remote_address == role.remote_address();
+        let known = record.filter(same);
+        let record = known.clone().unwrap_or_else(|| Record::fresh(&role, generation + 1, now.wall));
+        Node { asked_to_write: known, ..Node::assemble(policy, role, record, observed, now) }
+    }
+
+    fn assemble(policy: Policy, role: RoleConfig, mut record: Record, observed: Observed, now: Now) -> Node {
+        let limits = Limits {
+            rungs: policy.rungs.iter().map(|(rung, policy)| (*rung, Counts::from(policy))).collect(),
+            reference_down_after: REFERENCE_DOWN_AFTER,
+            settles: !policy.degraded_after.is_zero(),
+            holds: !policy.failback.hold.is_zero(),
+            holds_down: !policy.failback.hold_down.is_zero(),
+            failures_counted: FAILURES_COUNTED,
+        };
+        let hold_down = record.hold_down_until.map(|until| LastingDeadline::remembered(now, until));
+        let maintenance = record.maintenance_until.map(|until| LastingDeadline::remembered(now, until));
+        let remembered = Remembered {
+            active: record.active,
+            armed: &record.armed,
+            hold_down: hold_down.is_some(),
+            latched: record.latched,
+            maintenance: maintenance.is_some(),
+            peer_yielded: record.peer_yielded,
+            observed,
+        };
+        let machine = Machine::new(&limits, role.role(), policy.references.len(), &remembered);
+        if machine.active() != record.active {
+            // telephony runs on a slave whose record says that it does not: what is seen wins
+            record.generation += 1;
+            record.active = machine.active();
+            record.since = now.wall;
+            record.rule = String::new();
+            record.why = "telephony was found running here when the engine started".to_owned();
+        }
+        let mut probing = Probing::default();
+        if let Some(peer) = role.peer() {
+            for (rung, policy) in &policy.rungs {
+                probing.add(now.mono, Target::Peer(*rung), peer, policy, policy.interval());
+            }
+            if let Some((_, base)) = policy.rungs.first() {
+                for (index, address) in policy.references.iter().enumerate() {
+                    let pace = REFERENCE_INTERVAL.max(base.interval());
+                    probing.add(now.mono, Target::Reference(index), *address, base, pace);
+                }
+            }
+        }
+        let replicate_at =
+            policy.schedule.as_ref().and_then(|s| s.next_after(now.wall, policy.zone.as_ref()));
+        Node {
+            limits,
+            machine,
+            unwritten: None,
+            asked_to_write: None,
+            rewrite_at: None,
+            record,
+            probing,
+            now,
+            ids: 0,
+            heard: true,
+            action: None,
+            held_back: None,
+            settle_at: None,
+            hold_at: None,
+            retry_at: None,
+            hold_down,
+            maintenance,
+            replication: None,
+            replicate_at,
+            replicate_after: now.wall,
+            replicate_again_at: None,
+            failed_replications: 0,
+            missed_replication: false,
+            decision: None,
+            alerts: Vec::new(),
+            policy,
+            role,
+        }
+    }
+
+    /// The role with its peer.
+    pub fn role(&self) -> &RoleConfig {
+        &self.role
+    }
+
+    /// The record in force; what [`Output::Persist`] asked to be written last.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Goes on under another policy, as after a restart of the engine: nothing is forgotten that survives one, and no
+    /// service is changed by it. False, and nothing changed, while an action on telephony is under way.
+    pub fn change_policy(&mut self, policy: Policy, now: Now) -> bool {
+        if self.machine.services().in_flight().is_some() {
+            return false;
+        }
+        let observed = self.machine.services().observed();
+        let next = Node::assemble(policy, self.role, self.record.clone(), observed, now);
+        *self = Node {
+            ids: self.ids,
+            replication: self.replication,
+            replicate_again_at: self.replicate_again_at,
+            failed_replications: self.failed_replications,
+            missed_replication: self.missed_replication,
+            asked_to_write: self.asked_to_write.take(),
+            rewrite_at: self.rewrite_at,
+            // the wall clock may have been set since they began: both of their clocks go on
+            hold_down: self.hold_down,
+            maintenance: self.maintenance,
+            alerts: std::mem::take(&mut self.alerts),
+            decision: self.decision.take(),
+            ..next
+        };
+        true
+    }
+
+    /// When [`Input::Tick`] is wanted, at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.role.role() == Role::Disabled {
+            return None;
+        }
+        let wall = |at: DateTime<Utc>| self.now.mono + (at - self.now.wall).to_std().unwrap_or_default();
+        let lasting = |deadline: &LastingDeadline| self.now.mono + deadline.left(self.now);
+        let first = [
+            self.probing.deadline(),
+            self.settle_at,
+            self.hold_at,
+            self.retry_at,
+            self.held_back.as_ref().map(|held| held.until),
+            self.hold_down.as_ref().map(lasting),
+            self.maintenance.as_ref().map(lasting),
+            self.replicate_again_at,
+            self.rewrite_at,
+            self.replicate_at.map(wall),
+        ];
+        first.into_iter().flatten().chain([self.now.mono + LONGEST_SLEEP]).min()
+    }
+
+    /// One input; the answer is everything that is to be done now, in order.
+    pub fn handle(&mut self, now: Now, input: Input) -> Outputs {
+        let mut out = Vec::new();
+        let patience = self.patience();
+        // nothing was due before the last input, so whoever comes soon after it has not slept
+        let slept = now.mono - self.now.mono > patience
+            && self.deadline().is_some_and(|due| now.mono - due > patience);
+        self.now = now;
+        if slept {
+            self.woke();
+        }
+        match input {
+            Input::Tick => {}
+            Input::Probe { id, outcome } => self.outcomes(|probing| probing.report(id, outcome), &mut out),
+            Input::Done { id, result } if self.action == Some(id) => {
+                self.done(result.err().map(|e| e.0), &mut out)
+            }
+            Input::Done { .. } => {}
+            Input::Observed(observed) => self.step(Event::Observed(observed), &mut out),
+            Input::Persisted { generation, written } => self.persisted(generation, written, &mut out),
+            Input::Replicated { id, succeeded } => self.replicated(id, succeeded),
+            Input::Command(command) => self.command(command, &mut out),
+        }
+        self.outcomes(|probing| probing.overdue(now.mono), &mut out);
+        self.timers(&mut out);
+        self.remember(&mut out);
+        self.probe(&mut out);
+        Outputs(out)
+    }
+
+    /// The loop slept. What was on the way proves nothing, and no wait ends before a peer that died, or came back,
+    /// meanwhile would have been noticed.
+    fn woke(&mut self) {
+        let now = self.now.mono;
+        self.probing.start_over(now);
+        let noticed =
+            self.policy.rungs.iter().map(|(_, policy)| policy.detection_worst()).max().unwrap_or_default();
+        for at in [&mut self.settle_at, &mut self.hold_at].into_iter().flatten() {
+            *at = (*at).max(now + noticed);
+        }
+    }
+
+    /// A loop that comes later than this has slept: two grid points, and no less than half a second.
+    fn patience(&self) -> Duration {
+        let interval =
+            self.policy.rungs.first().map_or(Duration::from_secs(1), |(_, policy)| policy.interval());
+        interval.saturating_mul(2).max(Duration::from_millis(500))
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// One event for the machine, and everything that follows from it.
+    fn step(&mut self, event: Event, out: &mut Vec<Output>) {
+        let verdict = self.machine.verdict();
+        let intents = self.machine.step(&self.limits, event);
+        if self.machine.verdict() != verdict {
+            self.verdict_changed();
+        }
+        let failovers = self.record.failovers.len();
+        for intent in intents {
+            match intent {
+                Intent::Announce { rule, from, to } => self.announce(rule.id, rule.why, from, to, out),
+                Intent::Activity { active, cause } => self.activity(active, cause, event, out),
+                Intent::SetServices(to) => self.set_services(to, out),
+                Intent::StartedByHand => {
+                    self.alert("started-by-hand", true, out, || {
+                        "telephony was started on this passive slave by something else than the engine; it is stopped".to_owned()
+                    });
+                }
+            }
+        }
+        if self.record.failovers.len() != failovers {
+            self.latch_when_flapping(out);
+        }
+    }
+
+    fn announce(&mut self, rule: &str, why: &str, from: Verdict, to: Verdict, out: &mut Vec<Output>) {
+        let (time, generation) = (self.now.wall, self.record.generation);
+        let decision = Decision { time, generation, from, to, rule: rule.to_owned(), why: why.to_owned() };
+        self.decision = Some(decision.clone());
+        out.push(Output::Announce(decision));
+    }
+
+    fn verdict_changed(&mut self) {
+        let failback = &self.policy.failback;
+        let verdict = self.machine.verdict();
+        let in_wait = |wanted: bool, wait: Duration| wanted.then(|| self.now.mono + wait);
+        self.settle_at =
+            in_wait(verdict == Verdict::Degraded && self.limits.settles, self.policy.degraded_after);
+        self.hold_at = in_wait(verdict == Verdict::Up && self.limits.holds, failback.hold);
+        if verdict != Verdict::Down && std::mem::take(&mut self.missed_replication) {
+            self.replicate_again_at = Some(self.now.mono);
+        }
+    }
+
+    /// One alert when a condition begins and one when it ends.
+    fn alert(
+        &mut self,
+        key: &'static str,
+        raised: bool,
+        out: &mut Vec<Output>,
+        text: impl FnOnce() -> String,
+    ) {
+        let standing = self.alerts.contains(&key);
+        if standing == raised {
+            return;
+        }
+        if raised {
+            self.alerts.push(key);
+        } else {
+            self.alerts.retain(|one| *one != key);
+        }
+        out.push(Output::Alert { key, raised, text: text() });
+    }
+}

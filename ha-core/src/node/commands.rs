@@ -1,0 +1,86 @@
+//! What people and the peer ask of a node, and what it refuses.
+
+use super::Node;
+use crate::event::{Command, Output, Record, Refusal};
+use crate::failback::LastingDeadline;
+use crate::health::Verdict;
+use crate::machine::Event;
+use crate::role::{Role, RoleConfig};
+use crate::services::Observed;
+
+impl Node {
+    pub(super) fn command(&mut self, command: Command, out: &mut Vec<Output>) {
+        if let Some(refusal) = self.refuses(&command) {
+            out.push(Output::Refused(refusal));
+            return;
+        }
+        match command {
+            Command::SetRole { role, observed } => self.set_role(role, observed, out),
+            Command::TakeOver => self.step(Event::TakeOver, out),
+            Command::StandBy => self.step(Event::StandBy, out),
+            Command::Yield => self.step(Event::Yield, out),
+            Command::Resume => self.step(Event::Resume, out),
+            Command::Maintenance { lasts } => {
+                self.maintenance = lasts.map(|lasts| LastingDeadline::after(self.now, lasts));
+                self.step(Event::Maintenance(lasts.is_some()), out);
+            }
+            Command::Acknowledge => {
+                self.record.failovers.clear();
+                self.step(Event::Acknowledge, out);
+                self.alert("latched", false, out, String::new);
+            }
+            Command::Replicate => self.replicate(out),
+        }
+    }
+
+    pub(super) fn refuses(&self, command: &Command) -> Option<Refusal> {
+        let role = self.role.role();
+        let wants = match command {
+            Command::TakeOver | Command::StandBy => Role::Slave,
+            Command::Yield | Command::Resume | Command::Replicate => Role::Master,
+            Command::SetRole { .. } | Command::Maintenance { .. } | Command::Acknowledge => role,
+        };
+        if role != wants {
+            return Some(Refusal::Role { is: role, wants });
+        }
+        let verdict = self.machine.verdict();
+        let moves =
+            matches!(command, Command::TakeOver | Command::StandBy | Command::Yield | Command::Resume);
+        match command {
+            _ if moves && self.machine.maintenance() => Some(Refusal::Maintenance),
+            Command::TakeOver if self.machine.isolated() => Some(Refusal::Isolated),
+            Command::StandBy if verdict == Verdict::Down => Some(Refusal::NotReady { verdict }),
+            Command::Replicate if !self.machine.active() => Some(Refusal::Yielded),
+            Command::Replicate if self.replication.is_some() => Some(Refusal::Replicating),
+            Command::Replicate if verdict == Verdict::Down => Some(Refusal::PeerDown),
+            _ => None,
+        }
+    }
+
+    /// Another role, or another peer: everything that was known about the old pair is forgotten, except the generation.
+    /// The same role again forgets nothing: a latch, a maintenance or a handover are not undone by `configure`.
+    pub(super) fn set_role(&mut self, role: RoleConfig, observed: Observed, out: &mut Vec<Output>) {
+        if role == self.role {
+            return self.step(Event::Observed(observed), out);
+        }
+        let record = Record::fresh(&role, self.record.generation + 1, self.now.wall);
+        let (ids, alerts) = (self.ids, std::mem::take(&mut self.alerts));
+        *self = Node::assemble(self.policy.clone(), role, record, observed, self.now);
+        // ids go on, so that a report about the old role's probes or actions names nothing
+        self.ids = ids;
+        for key in alerts {
+            out.push(Output::Alert { key, raised: false, text: String::new() });
+        }
+        self.step(Event::Observed(observed), out);
+    }
+}
+
+/// The rows of commands, which the table of verdicts does not have.
+pub(super) fn command_row(event: Event) -> (&'static str, &'static str) {
+    match event {
+        Event::TakeOver => ("C1", "the master hands telephony over: serve"),
+        Event::StandBy => ("C2", "the master serves again by request: stand by"),
+        Event::Yield => ("C3", "telephony was handed over to the slave by request: stand by"),
+        _ => ("C4", "telephony was asked back by request: serve"),
+    }
+}

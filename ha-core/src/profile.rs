@@ -1,0 +1,186 @@
+//! A distribution as plain data: constants with sources, reviewed like code.
+
+use std::time::Duration;
+
+use crate::effect::{Command, OnFailure};
+
+/// Everything that is constant about a distribution.
+#[derive(Debug)]
+pub struct Profile {
+    /// As in `status`: `wazo`, `xivo`, `sark`.
+    pub name: &'static str,
+    /// The program's own name: `wazo-ha`.
+    pub program: &'static str,
+    /// Who starts replication.
+    pub direction: Direction,
+    /// When, as a crontab's five fields.
+    pub schedule: &'static str,
+    /// How the host is asked in the `seed` preset, from the documents.
+    pub seed_round: SeedRound,
+    /// Trees that are copied to the slave.
+    pub datasets: &'static [Dataset],
+    /// The database that is copied to the slave.
+    pub database: Option<Database>,
+    /// How telephony is started, stopped and asked for.
+    pub services: ServicePlan,
+    /// How telephony is observed without running a command.
+    pub observe: Observation,
+    /// SIP registration expiry while the node is part of a pair, and what a node without stored values gets back.
+    pub sip: Option<SipPlan>,
+    /// Names of the scripts that this program stands in for.
+    pub scripts: &'static [(&'static str, Script)],
+    /// The role file's path.
+    pub role_file: &'static str,
+    /// Restarts the whole PBX where the documents order it (`--restart-services`).
+    pub restart: &'static [Step],
+    /// Makes all devices fetch their configuration again (`--resync`).
+    pub resync: &'static [Step],
+    /// Where the products' key pair lies.
+    pub key_comment: &'static str,
+    /// The longest outage that the documents promise.
+    pub promise: Duration,
+}
+
+/// Who starts replication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The master sends (Wazo, XiVO).
+    Push,
+    /// The slave fetches (SARK).
+    Pull,
+}
+
+/// The documents' way of asking: a round of pings, once a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeedRound {
+    /// Pings of a round that must all be lost. Wazo's script: 3. XiVO's page: "more than 3", so 4.
+    pub pings: u32,
+    /// Between two pings.
+    pub spacing: Duration,
+    /// Between two rounds.
+    pub every: Duration,
+}
+
+/// One tree that is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dataset {
+    /// Absolute path of the directory, below the PBX's root.
+    pub root: &'static str,
+    /// Patterns, relative to `root`, segment by segment (`*`, `?`, `[a-z]`, and `+` after a class); when not empty, only
+    /// what matches one of them (and what lies below, and the directories above) is copied.
+    pub only: &'static [&'static str],
+    /// Patterns of what is never copied, with everything below.
+    pub exclude: &'static [&'static str],
+    /// The page that names it.
+    pub source: &'static str,
+}
+
+/// A PostgreSQL database that is copied, and what of it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Database {
+    /// Its name.
+    pub name: &'static str,
+    /// Tables that are never copied, with their sequences. A trailing `*` matches any ending.
+    pub exclude: &'static [Exclusion],
+}
+
+/// One excluded table or family of tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Name, or prefix with a trailing `*`.
+    pub table: &'static str,
+    /// Why: it is printed when a foreign key crosses the border.
+    pub why: Why,
+}
+
+/// Why a table stays where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The documents exclude it.
+    Seed,
+    /// What the documents' words mean in today's schema (`domain.md` 2.6).
+    SeedToday,
+    /// It says which installation this is; never copied, whatever the settings say.
+    Identity,
+    /// Tokens, sessions: state of running services; never copied.
+    Runtime,
+}
+
+/// How telephony is started and stopped: two independent lists, because stopping is not starting backwards.
+#[derive(Debug, Clone, Copy)]
+pub struct ServicePlan {
+    /// In order. Skipped as a whole when `status` says that everything runs.
+    pub start: &'static [Step],
+    /// In order. Skipped as a whole when telephony is observed stopped and disabled.
+    pub stop: &'static [Step],
+    /// Exit 0: everything runs.
+    pub status: Step,
+}
+
+/// One command of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Program and arguments.
+    pub argv: &'static [&'static str],
+    /// When it is killed.
+    pub timeout: Duration,
+    /// What its failure means.
+    pub on_failure: OnFailure,
+    /// Whether phones are answered only after it: its timeout is part of the outage budget.
+    pub before_service: bool,
+}
+
+impl Step {
+    /// The command that runs it.
+    pub fn command(&self) -> Command {
+        Command {
+            argv: self.argv.iter().map(|word| (*word).to_owned()).collect(),
+            timeout: self.timeout,
+            on_failure: self.on_failure,
+        }
+    }
+}
+
+/// How telephony is observed by looking only (`safety.md` 2.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// "Telephony must not run here" while it exists.
+    pub disabled_file: Option<&'static str>,
+    /// The telephony daemon's systemd unit, whose cgroup is looked into.
+    pub unit: &'static str,
+    /// The telephony daemon's pid file.
+    pub pid_file: &'static str,
+}
+
+/// SIP registration expiry in a pair and outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SipPlan {
+    /// In a pair.
+    pub paired: SipTimers,
+    /// What the products ship, for a node that has no stored values.
+    pub shipped: SipTimers,
+}
+
+/// SIP registration expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SipTimers {
+    /// Shortest that a phone may ask for.
+    pub min: Duration,
+    /// What a phone gets that does not ask.
+    pub default: Duration,
+    /// Longest: the time after which a phone notices at the latest.
+    pub max: Duration,
+}
+
+/// What a script that this program stands in for did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    /// `xivo-check-master-status IP`
+    CheckMaster,
+    /// `xivo-manage-slave-services start|stop`
+    ManageServices,
+    /// `xivo-master-slave-db-replication IP`
+    ReplicateDatabase,
+    /// `wazo-sync [-i]`
+    Sync,
+}

@@ -1,0 +1,84 @@
+//! Who may be replicated to: the guards of `safety.md` 4, asked at the opening and again before each commit.
+
+use thiserror::Error;
+
+use crate::role::Role;
+
+/// What the receiving node says about itself. It states its generation when a replication opens, and every change carries
+/// that number back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receiver {
+    /// Its role.
+    pub role: Role,
+    /// Grows at every change of its role or activity.
+    pub generation: u64,
+    /// Whether its telephony runs, is being started, or belongs there.
+    pub active: bool,
+}
+
+/// A guard refuses; nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum Unwilling {
+    /// Only a slave is a replica.
+    #[error(
+        "guard \"role\": the receiving node is {0}, and only a slave is replicated to; `configure slave` there lifts it; nothing was changed"
+    )]
+    NotSlave(Role),
+    /// What it has may be newer.
+    #[error(
+        "guard \"active\": telephony runs on the slave, and what it has may be newer; the failback lifts it; nothing was changed"
+    )]
+    Active,
+    /// It is not the node any more that it was at the opening.
+    #[error(
+        "guard \"stale\": the slave's generation is {now} and was {stated} at the opening: its role or activity changed meanwhile; nothing was changed, run it again"
+    )]
+    Stale {
+        /// At the opening.
+        stated: u64,
+        /// Now.
+        now: u64,
+    },
+}
+
+impl Receiver {
+    /// Whether a replication that was opened at generation `stated` may change something here now.
+    pub fn admits(&self, stated: u64) -> Result<(), Unwilling> {
+        match (self.role, self.active) {
+            (Role::Disabled | Role::Master, _) => Err(Unwilling::NotSlave(self.role)),
+            (Role::Slave, true) => Err(Unwilling::Active),
+            (Role::Slave, false) if self.generation != stated => {
+                Err(Unwilling::Stale { stated, now: self.generation })
+            }
+            (Role::Slave, false) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_passive_slave_of_the_stated_generation_is_replicated_to() {
+        for role in Role::ALL {
+            for active in [false, true] {
+                for (generation, stated) in [(7, 7), (8, 7), (7, 8), (0, 0), (u64::MAX, 0)] {
+                    let receiver = Receiver { role, generation, active };
+                    let wanted = role == Role::Slave && !active && generation == stated;
+                    assert_eq!(receiver.admits(stated).is_ok(), wanted, "{receiver:?}, {stated}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_takeover_of_a_node_ends_the_replications_that_were_opened_before_it() {
+        let before = Receiver { role: Role::Slave, generation: 4, active: false };
+        let serving = Receiver { generation: 5, active: true, ..before };
+        let handed_back = Receiver { generation: 6, ..before };
+        assert_eq!(before.admits(4), Ok(()));
+        assert_eq!(serving.admits(4), Err(Unwilling::Active));
+        assert_eq!(handed_back.admits(4), Err(Unwilling::Stale { stated: 4, now: 6 }));
+    }
+}

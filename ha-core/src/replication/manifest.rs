@@ -1,0 +1,197 @@
+//! What a tree holds, without the contents.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use thiserror::Error;
+
+use super::path::RelPath;
+
+/// A tree: every entry by its path, the root included. Empty: there is no such tree.
+///
+/// The parent of each entry is a directory of the same manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Manifest(BTreeMap<RelPath, Entry>);
+
+/// One entry of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Whose it is, who may do what, and when it was last written.
+    pub meta: Meta,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Entries with the same number are one file under several names (hard links). Numbers mean nothing else.
+        link: Option<u64>,
+        /// Of the whole content, when it was asked for.
+        digest: Option<Digest>,
+    },
+    /// A directory.
+    Dir,
+    /// A symbolic link; it is copied as such, wherever it points.
+    Symlink {
+        /// Its text.
+        target: Box<[u8]>,
+    },
+    /// A device, socket or pipe: never copied, never removed.
+    Special,
+}
+
+/// BLAKE3 of a whole content.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What an entry has beside its content, as `rsync -aX` keeps it. Owners are numbers: both nodes run the same system.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Meta {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits with set-id and sticky: twelve bits. Zero for symbolic links, which have none of their own.
+    pub mode: u16,
+    /// When the content was last written.
+    pub mtime: Mtime,
+    /// Extended attributes, ACLs and file capabilities among them, by name.
+    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+}
+
+/// A file system's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mtime {
+    /// Since the epoch; negative before.
+    pub seconds: i64,
+    /// Less than a second.
+    pub nanoseconds: u32,
+}
+
+/// Entries that make no tree. They are used for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ManifestError {
+    /// One path twice.
+    #[error("an entry is listed twice")]
+    Duplicate,
+    /// Its parent is missing, or not a directory; or it is the root and no directory.
+    #[error("\"{0}\" has no directory above it")]
+    Orphan(RelPath),
+}
+
+impl Manifest {
+    /// A tree from its entries, in any order.
+    pub fn from_entries(
+        entries: impl IntoIterator<Item = (RelPath, Entry)>,
+    ) -> Result<Manifest, ManifestError> {
+        let entries: Vec<_> = entries.into_iter().collect();
+        let count = entries.len();
+        let map: BTreeMap<_, _> = entries.into_iter().collect();
+        if map.len() != count {
+            return Err(ManifestError::Duplicate);
+        }
+        // paths come parents first, so the directories above an entry are a stack
+        let mut above: Vec<&RelPath> = Vec::new();
+        for (path, entry) in &map {
+            while above.pop_if(|top| !path.is_below(top)).is_some() {}
+            if path.depth() != above.len() || (path.is_root() && entry.kind != Kind::Dir) {
+                return Err(ManifestError::Orphan(path.clone()));
+            }
+            if entry.kind == Kind::Dir {
+                above.push(path);
+            }
+        }
+        Ok(Manifest(map))
+    }
+
+    /// The entry at `path`.
+    pub fn get(&self, path: &RelPath) -> Option<&Entry> {
+        self.0.get(path)
+    }
+
+    /// All entries, parents before children.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&RelPath, &Entry)> + ExactSizeIterator {
+        self.0.iter()
+    }
+
+    /// What lies below `directory`, parents before children.
+    pub fn below<'a>(
+        &'a self,
+        directory: &'a RelPath,
+    ) -> impl Iterator<Item = (&'a RelPath, &'a Entry)> + 'a {
+        self.0
+            .range::<RelPath, _>(directory..)
+            .skip_while(move |(path, _)| *path == directory)
+            .take_while(move |(path, _)| path.is_below(directory))
+    }
+
+    /// How many entries, the root included.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no such tree.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl IntoIterator for Manifest {
+    type Item = (RelPath, Entry);
+    type IntoIter = std::collections::btree_map::IntoIter<RelPath, Entry>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: Kind) -> Entry {
+        Entry { kind, meta: Meta::default() }
+    }
+
+    fn file() -> Entry {
+        entry(Kind::File { size: 1, link: None, digest: None })
+    }
+
+    fn tree(entries: &[(&str, Entry)]) -> Result<Manifest, ManifestError> {
+        Manifest::from_entries(entries.iter().map(|(path, e)| (RelPath::new(path).unwrap(), e.clone())))
+    }
+
+    #[test]
+    fn every_entry_lies_in_a_directory_of_the_same_tree() {
+        let dir = || entry(Kind::Dir);
+        assert!(tree(&[("a/b", file()), ("", dir()), ("a", dir()), ("a-b", file())]).is_ok());
+        assert!(matches!(tree(&[("", file())]), Err(ManifestError::Orphan(_))));
+        assert!(matches!(tree(&[("a", file())]), Err(ManifestError::Orphan(_))));
+        assert!(matches!(tree(&[("", dir()), ("a/b", file())]), Err(ManifestError::Orphan(_))));
+        assert!(matches!(
+            tree(&[("", dir()), ("a", file()), ("a/b", file())]),
+            Err(ManifestError::Orphan(_))
+        ));
+        assert_eq!(tree(&[("", dir()), ("", dir())]), Err(ManifestError::Duplicate));
+    }
+
+    #[test]
+    fn what_lies_below_is_found_without_its_neighbours() {
+        let dir = || entry(Kind::Dir);
+        let tree =
+            tree(&[("", dir()), ("a", dir()), ("a/b", dir()), ("a/b/c", file()), ("a-", file())]).unwrap();
+        let below: Vec<String> =
+            tree.below(&RelPath::new("a").unwrap()).map(|(path, _)| path.to_string()).collect();
+        assert_eq!(below, ["a/b", "a/b/c"]);
+    }
+}

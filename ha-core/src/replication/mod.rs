@@ -1,0 +1,11 @@
+//! What replication would change, decided before anything is touched.
+
+pub mod admission;
+pub mod filter;
+pub mod guard;
+pub mod manifest;
+pub mod path;
+pub mod plan;
+pub mod step;
+pub mod tables;
+pub mod wire;

@@ -1,0 +1,335 @@
+//! What the two ends of a replication say to each other: frames, without the stream that carries them.
+//!
+//! A frame is its length in four bytes (big-endian, of what follows), one byte that names it, and its fields. Every
+//! length is checked against what is really there before anything is allocated. A frame that changes the replica
+//! carries the generation that the *receiver* stated when the replication was opened.
+
+use thiserror::Error;
+
+use super::manifest::{Entry, Meta};
+use super::path::RelPath;
+use crate::role::Role;
+
+#[path = "wire_codec.rs"]
+mod codec;
+pub use codec::{Decoder, decode, encode};
+
+/// The version of this protocol. Both ends must speak the same: the same package is installed on both nodes.
+pub const VERSION: u16 = 1;
+/// Longest frame, in bytes after its length.
+pub const MAX_FRAME: usize = 1 << 20;
+/// Bytes of content that one frame carries; senders cut longer ones.
+pub const CHUNK: usize = 256 << 10;
+/// Bytes of extended attributes that one entry may have, names and values together.
+pub const MAX_XATTRS: usize = 256 << 10;
+/// Bytes of a message that a peer may make us print.
+pub const MAX_MESSAGE: usize = 4096;
+/// Contents are compared and patched in windows of this many bytes.
+pub const WINDOW: u64 = 8 << 20;
+
+/// One thing said. The near end asks and sends; the far end answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// Both, first of all: who speaks.
+    Hello(Hello),
+    /// Near: tell me your state.
+    AskState,
+    /// Far: its state now.
+    State(State),
+    /// Near: is this still your generation, and are you still willing? Changes nothing.
+    Confirm {
+        /// As the far end stated it.
+        generation: u64,
+    },
+    /// Far: yes.
+    Confirmed {
+        /// The same.
+        generation: u64,
+    },
+    /// Near: a request for the far end's daemon, JSON.
+    Control(Vec<u8>),
+    /// Far: the daemon's answer.
+    ControlReply(Vec<u8>),
+    /// Near: what does this dataset hold?
+    AskManifest {
+        /// Position in the list of [`State::datasets`].
+        dataset: u16,
+        /// Whether contents are to be read and digested.
+        digests: bool,
+    },
+    /// Far: a part of a manifest, in the order of its paths.
+    Entries {
+        /// The part.
+        entries: Vec<(RelPath, Entry)>,
+        /// Whether it was the last.
+        last: bool,
+    },
+    /// Near: a replication begins; take the lock.
+    Begin {
+        /// As the far end stated it.
+        generation: u64,
+    },
+    /// Far: the lock is taken.
+    Ready,
+    /// Near: the content of a file follows.
+    File {
+        /// As stated.
+        generation: u64,
+        /// Position in the list.
+        dataset: u16,
+        /// Which.
+        path: RelPath,
+        /// Bytes of the content.
+        size: u64,
+        /// What it is to have beside its content.
+        meta: Meta,
+    },
+    /// Near: block digests of this window of the present file, please: of the file that was begun last.
+    AskSignature {
+        /// Byte at which the window begins; it is [`WINDOW`] long, or to the end of the file.
+        offset: u64,
+    },
+    /// Far: the digests; empty when there is nothing at that offset.
+    Signature(Vec<u8>),
+    /// Near: the next bytes of the file.
+    Data {
+        /// As stated.
+        generation: u64,
+        /// At most [`CHUNK`] by agreement.
+        bytes: Vec<u8>,
+    },
+    /// Near: the next bytes of the file, as a difference to the window that was asked for last.
+    Delta {
+        /// As stated.
+        generation: u64,
+        /// A part of the difference.
+        bytes: Vec<u8>,
+        /// Whether it was the last part.
+        last: bool,
+    },
+    /// Near: the file is complete.
+    FileEnd {
+        /// As stated.
+        generation: u64,
+        /// BLAKE3 of the whole content.
+        digest: [u8; 32],
+    },
+    /// Near: forget the file that was begun last; the source changed while it was read.
+    Abandon {
+        /// As stated.
+        generation: u64,
+    },
+    /// Near: a step to be done at the commit.
+    Step {
+        /// As stated.
+        generation: u64,
+        /// Position in the list.
+        dataset: u16,
+        /// What.
+        action: Action,
+    },
+    /// Near: is everything there, and on disk?
+    Prepare {
+        /// As stated.
+        generation: u64,
+    },
+    /// Far: it is.
+    Prepared {
+        /// How many files wait.
+        files: u64,
+    },
+    /// Near: do it.
+    Commit {
+        /// As stated.
+        generation: u64,
+    },
+    /// Far: done.
+    Committed(Outcome),
+    /// Far: no. What came before it in the same replication is dropped.
+    Error {
+        /// What kind of no.
+        kind: ErrorKind,
+        /// For a person: what was refused, why, and in which state things were left.
+        message: String,
+    },
+    /// Near: drop what is open and send this back. Far: the same, done. After a refusal at either end, what comes before
+    /// it is no answer to what follows.
+    Sync {
+        /// Any number.
+        token: u64,
+    },
+    /// Either: nothing more will come.
+    Bye,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// [`VERSION`].
+    pub version: u16,
+    /// `wazo`, `xivo`, `sark`.
+    pub distribution: String,
+    /// The program's version, for messages.
+    pub program: String,
+}
+
+/// What the far end is and does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Its role.
+    pub role: Role,
+    /// Grows at every role or activity change.
+    pub generation: u64,
+    /// Whether its telephony runs, or is being started.
+    pub active: bool,
+    /// The names of the datasets that it accepts.
+    pub datasets: Vec<String>,
+}
+
+/// A step of a plan, as the far end does it at the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make a directory; an existing one is kept.
+    MakeDir {
+        /// Where.
+        path: RelPath,
+    },
+    /// Rename a received file into place.
+    Place {
+        /// Which.
+        path: RelPath,
+    },
+    /// Set what a file or directory has beside its content.
+    SetMeta {
+        /// Which.
+        path: RelPath,
+        /// To what.
+        meta: Meta,
+    },
+    /// Make a hard link.
+    Link {
+        /// The new name.
+        path: RelPath,
+        /// The file.
+        to: RelPath,
+    },
+    /// Make a symbolic link.
+    Symlink {
+        /// Where.
+        path: RelPath,
+        /// Its text.
+        target: Vec<u8>,
+        /// Its owner and time.
+        meta: Meta,
+    },
+    /// Move to the trash; remove a directory when it is empty.
+    Delete {
+        /// Which.
+        path: RelPath,
+    },
+}
+
+impl Action {
+    /// The path that it changes.
+    pub fn path(&self) -> &RelPath {
+        match self {
+            Action::MakeDir { path }
+            | Action::Place { path }
+            | Action::SetMeta { path, .. }
+            | Action::Link { path, .. }
+            | Action::Symlink { path, .. }
+            | Action::Delete { path } => path,
+        }
+    }
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Files renamed into place.
+    pub placed: u64,
+    /// Entries removed, directories not counted.
+    pub deleted: u64,
+    /// What was done differently than asked, for a person.
+    pub warnings: Vec<String>,
+}
+
+/// Why the far end refuses or fails. In every case but [`ErrorKind::Partial`] the replica is unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Another protocol version or distribution.
+    Mismatch,
+    /// The far end is not a slave.
+    NotSlave,
+    /// Its telephony runs.
+    Active,
+    /// Its generation is not the one that it stated.
+    Stale,
+    /// Another replication holds the lock.
+    Busy,
+    /// A dataset or path that the far end does not accept.
+    NotAccepted,
+    /// What arrived is not what was sent.
+    Corrupt,
+    /// No space left, or the quota is used up.
+    NoSpace,
+    /// Another failure of the far end's file system or daemon.
+    Failed,
+    /// The far end is being stopped.
+    Cancelled,
+    /// The commit stopped in the middle: every file is old or new, and the next run continues.
+    Partial,
+    /// Frames in an order that makes no sense.
+    Protocol,
+}
+
+impl ErrorKind {
+    /// Every kind, in the order of its number on the wire.
+    pub const ALL: [ErrorKind; 12] = [
+        ErrorKind::Mismatch,
+        ErrorKind::NotSlave,
+        ErrorKind::Active,
+        ErrorKind::Stale,
+        ErrorKind::Busy,
+        ErrorKind::NotAccepted,
+        ErrorKind::Corrupt,
+        ErrorKind::NoSpace,
+        ErrorKind::Failed,
+        ErrorKind::Cancelled,
+        ErrorKind::Partial,
+        ErrorKind::Protocol,
+    ];
+
+    /// Whether a guard refused (exit code 3), rather than something failed.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            ErrorKind::NotSlave | ErrorKind::Active | ErrorKind::Stale | ErrorKind::NotAccepted => true,
+            ErrorKind::Mismatch
+            | ErrorKind::Busy
+            | ErrorKind::Corrupt
+            | ErrorKind::NoSpace
+            | ErrorKind::Failed
+            | ErrorKind::Cancelled
+            | ErrorKind::Partial
+            | ErrorKind::Protocol => false,
+        }
+    }
+}
+
+/// Bytes that are no frame, or a frame that cannot be written. Nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// Longer than [`MAX_FRAME`], read or written.
+    #[error("a frame of {0} bytes is longer than the limit of {MAX_FRAME}")]
+    TooLong(usize),
+    /// A name that this version does not know.
+    #[error("frame {0} is unknown: do both nodes run the same version?")]
+    Unknown(u8),
+    /// The fields end too early, go on too long or hold what cannot be.
+    #[error("a frame is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,0 +1,44 @@
+//! A node that had nothing, and what effects leave behind on it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::effect::Effect;
+use crate::profile::SipTimers;
+
+/// The files, blocks and settings of a PBX that effects change; commands leave nothing in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Model {
+    pub(super) files: BTreeMap<String, String>,
+    blocks: BTreeMap<String, Vec<String>>,
+    expiry: Option<SipTimers>,
+    registrars: Option<IpAddr>,
+}
+
+impl Model {
+    pub(super) fn after(mut self, effects: &[Effect]) -> Model {
+        for effect in effects {
+            match effect {
+                Effect::WriteFile { path, content, .. } => {
+                    self.files.insert(path.clone(), content.clone());
+                }
+                Effect::RemoveFile { path } => {
+                    self.files.remove(path);
+                }
+                Effect::SetBlocks { blocks, .. } => {
+                    for block in blocks {
+                        if block.lines.is_empty() {
+                            self.blocks.remove(&block.path);
+                        } else {
+                            self.blocks.insert(block.path.clone(), block.lines.clone());
+                        }
+                    }
+                }
+                Effect::SipExpiry(timers) => self.expiry = *timers,
+                Effect::BackupRegistrars(address) => self.registrars = *address,
+                Effect::Run(_) | Effect::RunUnless { .. } | Effect::SynchronizeDevices => {}
+            }
+        }
+        self
+    }
+}
