@@ -1,0 +1,98 @@
+//! The far end of a replication, on stdio, and the near end's way to talk to it.
+//!
+//! The far end trusts nobody more than it must: it knows its own datasets and goes nowhere else, it states its
+//! generation when asked and refuses to change anything once that has grown, and it asks its own node before each
+//! commit whether it still is a passive slave.
+
+use std::io::{BufReader, Read, Write};
+use std::path::PathBuf;
+
+pub use ha_core::replication::admission::Receiver as NodeState;
+use ha_core::replication::wire::{ErrorKind, Frame, WireError};
+use thiserror::Error;
+
+use crate::sync::{TrashLimit, Tree, read_frame};
+
+mod client;
+mod refusal;
+mod session;
+
+pub use client::Client;
+use session::Session;
+
+/// What the node that the agent runs on knows and lends.
+pub trait AgentHost {
+    /// `wazo`, `xivo`, `sark`; both ends must agree.
+    fn distribution(&self) -> String;
+
+    /// The program's version, for messages.
+    fn program(&self) -> String;
+
+    /// The trees that a replication may change; nothing else is touched.
+    fn datasets(&self) -> Vec<Tree>;
+
+    /// Role, generation and activity as they are now: read anew each time. `Err`: why they cannot be known; then
+    /// nothing is changed.
+    fn node_state(&self) -> Result<NodeState, String>;
+
+    /// The *replicate* lock; it is held from the opening of a replication to its end.
+    fn replicate_lock(&self) -> Result<Box<dyn Guard>, String>;
+
+    /// Where deleted files go: a directory outside all datasets, for its owner only.
+    fn trash_directory(&self) -> PathBuf;
+
+    /// How much is kept there.
+    fn trash_limit(&self) -> TrashLimit {
+        TrashLimit::default()
+    }
+
+    /// Passes a request to the local daemon and returns its answer, both JSON.
+    fn control(&self, request: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// Whether the agent was asked to stop. Looked at before each step.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// A lock that is held as long as this lives.
+pub trait Guard {}
+
+/// The conversation ended otherwise than by the near end's goodbye. What was not committed is gone.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// Its bytes are no frames.
+    #[error("the other node does not speak this program's language: {0}")]
+    Wire(#[from] WireError),
+    /// It speaks another version, or is another distribution.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The stream broke.
+    #[error("the connection to the other node was cut: {0}")]
+    Cut(#[source] std::io::Error),
+}
+
+/// Answers one near end until it says goodbye or hangs up, or the agent is asked to stop. Whatever was not committed then is removed.
+pub fn serve(input: impl Read, output: impl Write, host: &dyn AgentHost) -> Result<(), AgentError> {
+    let mut input = BufReader::with_capacity(64 << 10, input);
+    let mut session = Session::new(host, output);
+    loop {
+        let frame = match read_frame(&mut input, &mut 0) {
+            Ok(Some(Frame::Bye)) | Ok(None) => return Ok(()),
+            Ok(Some(frame)) => frame,
+            Err(error) => return Err(session.farewell(error)),
+        };
+        if let Err(refusal) = session.handle(frame) {
+            let fatal = (refusal.kind == ErrorKind::Mismatch).then(|| refusal.message.clone());
+            let stopping = refusal.kind == ErrorKind::Cancelled;
+            session.refuse(refusal)?;
+            // whoever waits for an answer to anything else would wait for ever
+            if stopping {
+                return Ok(());
+            }
+            if let Some(why) = fatal {
+                return Err(AgentError::Mismatch(why));
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The command line: the same verbs for every distribution, and the scripts that they replace.
+
+mod agent;
+mod args;
+mod check;
+mod doctor;
+mod history;
+mod keys;
+mod look;
+mod progress;
+mod script;
+pub(crate) mod services;
+mod verbs;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use ha_core::Distribution;
+use serde_json::json;
+
+use crate::report::Verdict;
+use args::Arguments;
+
+pub(crate) use agent::run as agent;
+pub(crate) use history::decisions;
+pub(crate) use verbs::block_on;
+
+/// Runs the program: parses the command line, does the verb, prints, and ends with its exit code.
+pub fn main(distribution: &'static dyn Distribution) -> ExitCode {
+    let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let name = words.first().map(|word| std::path::Path::new(word).to_path_buf()).unwrap_or_default();
+    let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let known = distribution.profile().scripts.iter().find(|(script, _)| *script == name);
+    let quiet_success = known.is_some();
+    if let Some((script, what)) = known {
+        words = match script::translate(script, *what, &words[1..]) {
+            Ok(words) => words,
+            Err(usage) => {
+                eprintln!("{usage}");
+                return ExitCode::from(2);
+            }
+        };
+    }
+    let command = Arguments::command().name(distribution.profile().program);
+    let parsed = command.try_get_matches_from(&words);
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap prints help to stdout with exit 0 and mistakes to stderr with exit 2
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    log_to_stderr(&arguments);
+    let as_json = arguments.json;
+    let verdict = verbs::run(distribution, arguments);
+    finish(&verdict, as_json, quiet_success)
+}
+
+fn log_to_stderr(arguments: &Arguments) {
+    use tracing_subscriber::filter::LevelFilter;
+    let daemon = arguments.verb.is_daemon();
+    let level = match (arguments.quiet, arguments.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) if daemon => LevelFilter::INFO,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        // colours are a feature of the subscriber that is not built in: asking for them is an error
+        .with_ansi(false)
+        .with_target(false)
+        .init();
+}
+
+fn finish(verdict: &Verdict, as_json: bool, quiet_success: bool) -> ExitCode {
+    let mut stdout = std::io::stdout().lock();
+    match verdict {
+        Ok(report) => {
+            let silent = quiet_success && report.exit == 0 && !stdout.is_terminal();
+            // a reader that has gone away is no error of ours
+            let _ = match (as_json, silent) {
+                (true, _) => writeln!(stdout, "{}", report.json),
+                (false, true) => Ok(()),
+                (false, false) if report.text.is_empty() => Ok(()),
+                (false, false) => writeln!(stdout, "{}", report.text),
+            };
+            ExitCode::from(report.exit)
+        }
+        Err(failure) => {
+            if as_json {
+                let _ = writeln!(stdout, "{}", json!({ "error": failure.message, "exit": failure.exit() }));
+            }
+            eprintln!("{}", failure.message);
+            ExitCode::from(failure.exit())
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Which verb does what.
+
+use std::time::Duration;
+
+use ha_core::Distribution;
+
+use super::args::{Action, Arguments, Part, Switch, Verb};
+use super::{agent, check, history, look, services};
+use crate::configure::{self, RoleRequest};
+use crate::context::Context;
+use crate::control::{self, Request};
+use crate::demo;
+use crate::driver;
+use crate::far::Word;
+use crate::performer;
+use crate::replicate::{self, Job};
+use crate::report::{Failure, Report, Verdict};
+use crate::root::Root;
+use crate::settings::Span;
+
+/// How long a question to the daemon may take.
+const QUESTION: Duration = Duration::from_secs(10);
+/// How long telephony, a role change or a handover may take.
+const ACTION: Duration = Duration::from_secs(600);
+/// How long a replication may take.
+const REPLICATION: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments) -> Verdict {
+    // these begin before anything of this node is read: what they are asked for comes from elsewhere
+    match &arguments.verb {
+        Verb::Demo => return demo::run(distribution, arguments.json),
+        Verb::DemoPart(part) if part.is_relay() => return agent::relay(),
+        Verb::Relay => return agent::relay(),
+        Verb::Agent if agent::word()? == Word::Relay => return agent::relay(),
+        _ => {}
+    }
+    let root = Root::new(&arguments.root).map_err(|error| Failure::usage(format!("--root: {error}")))?;
+    if !root.directory().is_dir() {
+        return Err(Failure::usage(format!(
+            "--root {}: there is no such directory",
+            root.directory().display()
+        )));
+    }
+    let context = match Context::load(distribution, root.clone(), arguments.config.clone()) {
+        Err(failure) if matches!(arguments.verb, Verb::Doctor) => {
+            return super::doctor::without_settings(distribution, root, arguments.config, &failure);
+        }
+        loaded => loaded?,
+    };
+    let dry_run = arguments.dry_run;
+    match arguments.verb {
+        Verb::Configure(wanted) => {
+            let wanted = RoleRequest {
+                role: wanted.role,
+                remote: wanted.remote,
+                restart_services: wanted.restart_services,
+                resync: wanted.resync,
+            };
+            configure(&context, wanted, dry_run)
+        }
+        Verb::Show => look::show(&context),
+        Verb::Run if dry_run => Err(Failure::usage(
+            "--dry-run: the daemon has none; `simulate FILE` shows what it would decide, `doctor` what it would miss",
+        )),
+        Verb::Run => block_on(driver::run(context)),
+        Verb::CheckMaster { master } => check::master(&context, &master, dry_run),
+        Verb::Services { action: Action::Status } => services::status(&context),
+        Verb::Services { action } => services::by_hand(&context, action == Action::Start, dry_run),
+        Verb::Replicate(wanted) => replication(&context, &wanted, dry_run, arguments.json),
+        Verb::SyncKey(wanted) => super::keys::sync(&context, wanted.accept_new, dry_run),
+        Verb::Agent => agent::run(&context),
+        Verb::Relay => agent::relay(),
+        Verb::Switchover => told(&context, &Request::Switchover, dry_run),
+        Verb::Failback => told(&context, &Request::Failback, dry_run),
+        Verb::Maintenance(wanted) => {
+            let lasts: Span = wanted
+                .lasts
+                .parse()
+                .map_err(|error| Failure::usage(format!("--for {}: {error}", wanted.lasts)))?;
+            let seconds = (wanted.switch == Switch::On).then_some(lasts.0.as_secs());
+            told(&context, &Request::Maintenance { seconds }, dry_run)
+        }
+        Verb::Acknowledge => told(&context, &Request::Acknowledge, dry_run),
+        Verb::Status => look::status(&context),
+        Verb::Doctor => super::doctor::doctor(&context),
+        Verb::Why => history::why(&context),
+        Verb::Timeline { since } => history::timeline(&context, since.as_deref()),
+        Verb::Budget => look::budget(&context),
+        Verb::Settings => look::settings(&context),
+        Verb::Demo => demo::run(distribution, arguments.json),
+        Verb::DemoPart(part) => demo::part(context, part),
+        Verb::Simulate { file } => look::simulate(&context, &file),
+    }
+}
+
+/// The async parts run on one thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // commands, disks and the way to the far end block; threads that idle go away
+        .max_blocking_threads(16)
+        .thread_keep_alive(Duration::from_secs(5))
+        .build()
+        .map_err(|error| Failure::environment(format!("runtime: {error}")))?;
+    let outcome = runtime.block_on(work);
+    // a command that hangs must not keep the process
+    runtime.shutdown_background();
+    outcome
+}
+
+fn configure(context: &Context, wanted: RoleRequest, dry_run: bool) -> Verdict {
+    wanted.check()?;
+    let performer = performer::build(context, driver::Notes::open(context)?)?;
+    if dry_run {
+        return configure::preview(context, &performer, &wanted);
+    }
+    let request = Request::Configure {
+        role: wanted.role.clone(),
+        remote: wanted.remote.clone(),
+        restart_services: wanted.restart_services,
+        resync: wanted.resync,
+    };
+    if let Some(verdict) = control::ask(&context.root, &request, ACTION) {
+        return verdict;
+    }
+    let (role, notes) = configure::apply(context, &performer, &wanted)?;
+    configure::record(context, &role)?;
+    Ok(configure::report(&role, notes))
+}
+
+fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool, json: bool) -> Verdict {
+    let (files, database) = match wanted.part {
+        Part::Files => (true, false),
+        Part::Database => (false, true),
+        Part::All => (true, true),
+    };
+    let role = context.role()?;
+    let (ha_core::Role::Master, Some(peer)) = (role.role(), role.peer()) else {
+        return Err(replicate::not_a_master(role.role()));
+    };
+    if let Some(named) = &wanted.slave {
+        let named: std::net::IpAddr = named.parse().map_err(|_| {
+            Failure::usage(format!("\"{named}\" is not an IP address: give the slave's, {peer}"))
+        })?;
+        if named != peer {
+            return Err(Failure::usage(format!("{named} is not this master's slave, which is {peer}")));
+        }
+    }
+    let request = Request::Replicate { files, database, full: wanted.full, dry_run };
+    if let Some(verdict) = control::ask(&context.root, &request, REPLICATION) {
+        return verdict;
+    }
+    let job = Job { peer, files, database, full: wanted.full, dry_run };
+    let bar = super::progress::Bar::on_terminal(json);
+    let outcome = block_on(replicate::run_showing(context, &job, move |progress| bar.show(progress)));
+    if !dry_run {
+        super::keys::tell_of_replication(context, &outcome);
+    }
+    outcome
+}
+
+fn told(context: &Context, request: &Request, dry_run: bool) -> Verdict {
+    if dry_run {
+        let request = serde_json::to_value(request).map_err(Failure::environment)?;
+        let text = format!("the daemon would be told: {request}");
+        return Ok(Report::new(text, serde_json::json!({ "dry_run": true, "request": request })));
+    }
+    control::ask(&context.root, request, ACTION).unwrap_or_else(|| {
+        let text = format!("no daemon runs on this node: start `{} run` first", context.profile().program);
+        Err(Failure::environment(text))
+    })
+}
+
+/// A question to the daemon, if one runs.
+pub(super) fn question(context: &Context, request: &Request) -> Option<Verdict> {
+    control::ask(&context.root, request, QUESTION)
+}

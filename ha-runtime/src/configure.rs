@@ -1,0 +1,161 @@
+//! A role change as a whole: checked, performed or undone, and recorded.
+
+use ha_core::event::Record;
+use ha_core::{Effect, Role, RoleChange, RoleConfig};
+use serde_json::json;
+
+use crate::addresses;
+use crate::context::Context;
+use crate::effect::{Line, Outcome, Performer, Would};
+use crate::lock::Lock;
+use crate::node_state;
+use crate::report::{Failure, Report, Verdict};
+use crate::settings::{Preset, Transport};
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleRequest {
+    /// `master`, `slave`, `disabled`.
+    pub role: String,
+    /// The peer's address; ignored for `disabled`.
+    pub remote: String,
+    /// See `--restart-services`.
+    pub restart_services: bool,
+    /// See `--resync`.
+    pub resync: bool,
+}
+
+impl RoleRequest {
+    /// The role, when it is one; nothing is changed by asking.
+    pub fn check(&self) -> Result<RoleConfig, Failure> {
+        let role: Role = self.role.parse().map_err(Failure::usage)?;
+        let role = RoleConfig::new(role, &self.remote).map_err(Failure::usage)?;
+        if let RoleConfig::Master { slave: peer } | RoleConfig::Slave { master: peer } = role {
+            let own: Vec<_> = addresses::own().iter().map(|network| network.ip()).collect();
+            peer.not_one_of(&own).map_err(Failure::usage)?;
+        }
+        Ok(role)
+    }
+}
+
+/// The effects of the change, in order.
+fn effects(context: &Context, wanted: &RoleRequest, from: &RoleConfig, to: &RoleConfig) -> Vec<Effect> {
+    let settings = &context.settings;
+    context.distribution.apply_role(&RoleChange {
+        from,
+        to,
+        cron: settings.preset == Preset::Seed,
+        database_over_tcp: settings.replication.database_transport == Transport::Tcp,
+        manage_pbx: settings.pbx.manage,
+        restart_services: wanted.restart_services,
+        resync: wanted.resync,
+    })
+}
+
+/// What would be done.
+pub fn preview(context: &Context, performer: &Performer, wanted: &RoleRequest) -> Verdict {
+    let to = wanted.check()?;
+    let lines = performer.preview(&effects(context, wanted, &context.role()?, &to));
+    let text: Vec<String> = lines.iter().map(line_text).collect();
+    let json: Vec<_> =
+        lines.iter().map(|line| json!({ "effect": line.effect, "would": would_text(&line.would) })).collect();
+    Ok(Report::new(text.join("\n"), json!({ "dry_run": true, "effects": json })))
+}
+
+fn line_text(line: &Line) -> String {
+    format!("[{}] {}", would_text(&line.would), line.effect)
+}
+
+fn would_text(would: &Would) -> String {
+    match would {
+        Would::Change => "change".to_owned(),
+        Would::Nothing => "as it is".to_owned(),
+        Would::Run => "run".to_owned(),
+        Would::Call => "call".to_owned(),
+        Would::Not(why) => format!("cannot: {why}"),
+    }
+}
+
+/// Does it, under the lock *act*; on failure everything is undone and the message says so. Returns the role and what a
+/// person should know.
+pub fn apply(
+    context: &Context,
+    performer: &Performer,
+    wanted: &RoleRequest,
+) -> Result<(RoleConfig, String), Failure> {
+    let to = wanted.check()?;
+    let _act = Lock::Act
+        .lock_within(&context.root, std::time::Duration::from_secs(300))
+        .map_err(|error| Failure::environment(format!("{error}; nothing was changed")))?;
+    // an interrupted change is undone before the present role is read
+    performer.recover().map_err(Failure::environment)?;
+    let from = context.role()?;
+    let title = format!("configure {}", to.role());
+    let performed = performer
+        .perform(&title, &effects(context, wanted, &from, &to))
+        .map_err(|error| Failure::environment(format!("{title}: {error}")))?;
+    let mut notes = Vec::new();
+    for step in &performed.steps {
+        match &step.outcome {
+            Outcome::WentOn { why } => notes.push(format!("warning: {}: {why}", step.effect)),
+            Outcome::Skipped { why } => notes.push(format!("skipped: {}: {why}", step.effect)),
+            Outcome::Changed | Outcome::Unchanged => {}
+        }
+    }
+    if performed.changed() && to.role() != Role::Disabled {
+        notes.extend(advice(wanted, &to));
+    }
+    Ok((to, notes.join("\n")))
+}
+
+/// The steps that the documents order and that were not asked for: said, never done silently.
+fn advice(wanted: &RoleRequest, to: &RoleConfig) -> Vec<String> {
+    let mut advice = Vec::new();
+    if !wanted.restart_services {
+        let when = match to.role() {
+            Role::Slave => "after the first replication",
+            Role::Master | Role::Disabled => "now",
+        };
+        advice.push(format!(
+            "still to do: restart the PBX's services {when} (`--restart-services` does it here)"
+        ));
+    }
+    if to.role() == Role::Master && !wanted.resync {
+        advice.push(
+            "still to do: let all phones fetch their configuration again (`--resync` does it)".to_owned(),
+        );
+    }
+    advice
+}
+
+/// Records the new role without a daemon: another generation, so that nothing that was decided before is done.
+pub fn record(context: &Context, role: &RoleConfig) -> Result<(), Failure> {
+    let store = node_state::store(context)?;
+    let before = node_state::load(&store)?;
+    if before.as_ref().is_some_and(|record| node_state::belongs(record, role)) {
+        return Ok(());
+    }
+    let generation = before.map_or(0, |record| record.generation) + 1;
+    let record = Record::fresh(role, generation, chrono::Utc::now());
+    if store.save(&record).is_durable() {
+        Ok(())
+    } else {
+        Err(Failure::environment("the role was changed, but the engine's record could not be written"))
+    }
+}
+
+/// What a role change says at its end.
+pub fn report(role: &RoleConfig, notes: String) -> Report {
+    let peer = role.remote_address();
+    let mut text = match role.role() {
+        Role::Disabled => "this node is not part of a pair any more".to_owned(),
+        Role::Master => format!("this node is the master, its slave is {peer}"),
+        Role::Slave => format!("this node is the slave of {peer}"),
+    };
+    if !notes.is_empty() {
+        text.push('\n');
+        text.push_str(&notes);
+    }
+    let notes: Vec<&str> = notes.lines().collect();
+    Report::new(text, json!({ "node_type": role.role(), "remote_address": peer, "notes": notes }))
+}

@@ -1,0 +1,336 @@
+//! Which rows of one table differ: found from digests of rows, matched by key, streamed from both servers in one order.
+
+use std::pin::Pin;
+
+use futures_util::stream::Fuse;
+use futures_util::{StreamExt, TryStreamExt};
+use ha_core::replication::tables::PlannedTable;
+use postgres_types::{FromSql, Type};
+use tokio_postgres::{Row, RowStream, Transaction};
+
+use super::digest::Digest;
+use super::error::{DbError, Side};
+use super::sql;
+
+/// More groups of rows than this are not remembered: the table is copied as a whole.
+const LIMIT: usize = 20_000;
+
+/// From this number of rows on, digests of groups of rows are compared first.
+const NARROW_FROM: u64 = 4_096;
+
+/// About so many rows share such a digest.
+const ROWS_PER_BUCKET: u64 = 64;
+
+/// No more digests of groups than this.
+const MOST_BUCKETS: u64 = 1 << 16;
+
+/// What has to happen to a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Comparison {
+    /// How many rows differ, and how.
+    pub(super) counts: Counts,
+    /// What to write.
+    pub(super) rewrite: Rewrite,
+}
+
+/// Rows that differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Only the source has them.
+    pub(super) inserted: u64,
+    /// Both have them, not equal.
+    pub(super) updated: u64,
+    /// Only the replica has them.
+    pub(super) deleted: u64,
+}
+
+/// What to write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rewrite {
+    /// Delete some rows, then copy some.
+    Rows {
+        /// The replica's, by place.
+        delete: Vec<RowId>,
+        /// The source's, by the hash of their key.
+        copy: Vec<i64>,
+    },
+    /// Delete all and copy all.
+    Whole,
+}
+
+/// A row's place in its table (`ctid`): valid while the table is locked against writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RowId {
+    block: u32,
+    offset: u16,
+}
+
+impl RowId {
+    /// As SQL writes it.
+    pub(super) fn text(self) -> String {
+        format!("({},{})", self.block, self.offset)
+    }
+}
+
+impl<'a> FromSql<'a> for RowId {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<RowId, Box<dyn std::error::Error + Sync + Send>> {
+        let &[a, b, c, d, e, f] = raw else { return Err("a row's place has six bytes".into()) };
+        Ok(RowId { block: u32::from_be_bytes([a, b, c, d]), offset: u16::from_be_bytes([e, f]) })
+    }
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TID
+    }
+}
+
+/// Compares one table, whose digests differ; the replica's side must be locked against writers.
+pub(super) async fn compare(
+    source: &Transaction<'_>,
+    replica: &Transaction<'_>,
+    table: &PlannedTable,
+    digests: (&Digest, &Digest),
+) -> Result<Comparison, DbError> {
+    let filter = narrow(source, replica, table, digests.0.rows.max(digests.1.rows)).await?;
+    let (here, there) = (rows_query(table, Side::Source, &filter), rows_query(table, Side::Replica, &filter));
+    let (mut here, mut there) = tokio::try_join!(
+        Rows::open(source, Side::Source, table, &here),
+        Rows::open(replica, Side::Replica, table, &there)
+    )?;
+    let mut found = Found::default();
+    loop {
+        let (a, b) = tokio::try_join!(here.peek(), there.peek())?;
+        let key = match (a, b) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => return Ok(found.finish()),
+        };
+        let (source_rows, replica_rows) = (here.group(key).await?, there.group(key).await?);
+        found.add(key, &source_rows, &replica_rows);
+    }
+}
+
+/// A condition that leaves the groups of rows in which a difference lies; empty for a small table.
+async fn narrow(
+    source: &Transaction<'_>,
+    replica: &Transaction<'_>,
+    table: &PlannedTable,
+    rows: u64,
+) -> Result<String, DbError> {
+    if rows < NARROW_FROM {
+        return Ok(String::new());
+    }
+    let mask = (rows / ROWS_PER_BUCKET).next_power_of_two().min(MOST_BUCKETS) - 1;
+    let query = buckets_query(table, mask);
+    let (mut here, mut there) = tokio::try_join!(
+        Rows::open(source, Side::Source, table, &query),
+        Rows::open(replica, Side::Replica, table, &query)
+    )?;
+    let mut differ = Vec::new();
+    loop {
+        let (a, b) = tokio::try_join!(here.peek(), there.peek())?;
+        let bucket = match (a, b) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => break,
+        };
+        if here.group(bucket).await? != there.group(bucket).await? {
+            differ.push(bucket);
+        }
+    }
+    if differ.len() as u64 > mask / 2 {
+        return Ok(String::new());
+    }
+    let key = sql::key_hash(table);
+    Ok(format!(" WHERE {key} & {mask} IN (SELECT unnest({}::int8[]))", sql::array(differ)))
+}
+
+/// Each bucket with the digest of its rows, in the shape of a row's: the sums are cut to 64 bits.
+fn buckets_query(table: &PlannedTable, mask: u64) -> String {
+    let (text, key, relation) = (sql::text(table), sql::key_hash(table), sql::relation(&table.name));
+    let [first, second] = sql::HASHES.map(|hash| format!("(sum({hash}) % 9223372036854775783)::int8"));
+    format!(
+        "SELECT b, {first}, {second} \
+         FROM (SELECT {key} & {mask} AS b, {text} AS x FROM ONLY {relation} OFFSET 0) AS t GROUP BY b ORDER BY b"
+    )
+}
+
+/// Key hash and both row hashes, in the order of the key hash, which is the same on every server, unlike that of text.
+fn rows_query(table: &PlannedTable, side: Side, filter: &str) -> String {
+    let (text, key, relation) = (sql::text(table), sql::key_hash(table), sql::relation(&table.name));
+    let [first, second] = sql::HASHES;
+    let place = match side {
+        Side::Source => "",
+        Side::Replica => ", ctid",
+    };
+    format!(
+        "SELECT k, {first}, {second}{place} \
+         FROM (SELECT {key} AS k, {text} AS x{place} FROM ONLY {relation}{filter} OFFSET 0) AS t ORDER BY k"
+    )
+}
+
+/// A stream of rows in the order of their keys.
+struct Rows<'a> {
+    // fused: once it has ended, a stream of rows answers with an error
+    stream: Pin<Box<Fuse<RowStream>>>,
+    side: Side,
+    table: &'a str,
+    head: Option<Entry>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    key: i64,
+    digest: (i64, i64),
+    id: Option<RowId>,
+}
+
+impl<'a> Rows<'a> {
+    async fn open(
+        transaction: &Transaction<'_>,
+        side: Side,
+        table: &'a PlannedTable,
+        query: &str,
+    ) -> Result<Rows<'a>, DbError> {
+        let table = table.name.as_str();
+        let opened = transaction.query_raw(query, Vec::<i64>::new()).await;
+        let stream = opened.map_err(|error| side.error(&doing(table), error))?;
+        Ok(Rows { stream: Box::pin(stream.fuse()), side, table, head: None })
+    }
+
+    /// The next row's key.
+    async fn peek(&mut self) -> Result<Option<i64>, DbError> {
+        if self.head.is_none() {
+            let entry = match self.stream.try_next().await {
+                Ok(None) => None,
+                Ok(Some(row)) => entry(&row).map(Some).map_err(|e| self.side.error(&doing(self.table), e))?,
+                Err(error) => return Err(self.side.error(&doing(self.table), error)),
+            };
+            self.head = entry;
+        }
+        Ok(self.head.map(|entry| entry.key))
+    }
+
+    /// All following rows with that key.
+    async fn group(&mut self, key: i64) -> Result<Vec<Entry>, DbError> {
+        let mut group = Vec::new();
+        while self.peek().await? == Some(key) {
+            group.extend(self.head.take());
+        }
+        Ok(group)
+    }
+}
+
+fn doing(table: &str) -> String {
+    format!("comparing table \"{table}\"")
+}
+
+fn entry(row: &Row) -> Result<Entry, tokio_postgres::Error> {
+    let id = if row.len() > 3 { Some(row.try_get(3)?) } else { None };
+    Ok(Entry { key: row.try_get(0)?, digest: (row.try_get(1)?, row.try_get(2)?), id })
+}
+
+/// Differences as they are found.
+#[derive(Debug, Default)]
+struct Found {
+    counts: Counts,
+    delete: Vec<RowId>,
+    copy: Vec<i64>,
+    too_many: bool,
+}
+
+impl Found {
+    /// One group of rows that share a key. Any difference in it replaces all of it.
+    fn add(&mut self, key: i64, source: &[Entry], replica: &[Entry]) {
+        let common = common(source, replica);
+        let (only_here, only_there) = (source.len() - common, replica.len() - common);
+        if only_here == 0 && only_there == 0 {
+            return;
+        }
+        let updated = only_here.min(only_there);
+        self.counts.updated += updated as u64;
+        self.counts.inserted += (only_here - updated) as u64;
+        self.counts.deleted += (only_there - updated) as u64;
+
+        self.too_many |= self.copy.len() >= LIMIT || self.delete.len() >= LIMIT;
+        if self.too_many {
+            self.copy = Vec::new();
+            self.delete = Vec::new();
+            return;
+        }
+        if !source.is_empty() {
+            self.copy.push(key);
+        }
+        self.delete.extend(replica.iter().filter_map(|entry| entry.id));
+    }
+
+    fn finish(self) -> Comparison {
+        let rewrite = match self.too_many {
+            true => Rewrite::Whole,
+            false => Rewrite::Rows { delete: self.delete, copy: self.copy },
+        };
+        Comparison { counts: self.counts, rewrite }
+    }
+}
+
+/// How many rows of one multiset are in the other.
+fn common(a: &[Entry], b: &[Entry]) -> usize {
+    let sorted = |entries: &[Entry]| {
+        let mut digests: Vec<_> = entries.iter().map(|entry| entry.digest).collect();
+        digests.sort_unstable();
+        digests
+    };
+    let (a, b) = (sorted(a), sorted(b));
+    let (mut i, mut j, mut common) = (0, 0, 0);
+    while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
+        common += usize::from(x == y);
+        i += usize::from(x <= y);
+        j += usize::from(x >= y);
+    }
+    common
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here(digests: &[i64]) -> Vec<Entry> {
+        digests.iter().map(|&d| Entry { key: 1, digest: (d, d), id: None }).collect()
+    }
+
+    fn there(digests: &[i64]) -> Vec<Entry> {
+        let id = RowId { block: 0, offset: 7 };
+        digests.iter().map(|&d| Entry { key: 1, digest: (d, d), id: Some(id) }).collect()
+    }
+
+    fn found(source: &[i64], replica: &[i64]) -> (u64, u64, u64, usize, usize) {
+        let mut found = Found::default();
+        found.add(1, &here(source), &there(replica));
+        let Counts { inserted, updated, deleted } = found.counts;
+        (inserted, updated, deleted, found.copy.len(), found.delete.len())
+    }
+
+    #[test]
+    fn a_row_is_inserted_updated_deleted_or_left() {
+        assert_eq!(found(&[5], &[]), (1, 0, 0, 1, 0));
+        assert_eq!(found(&[5], &[6]), (0, 1, 0, 1, 1));
+        assert_eq!(found(&[], &[6]), (0, 0, 1, 0, 1));
+        assert_eq!(found(&[5], &[5]), (0, 0, 0, 0, 0));
+    }
+
+    #[test]
+    fn equal_rows_are_counted_and_replaced_together() {
+        assert_eq!(found(&[5, 5, 5], &[5]), (2, 0, 0, 1, 1));
+        assert_eq!(found(&[5], &[5, 5, 5]), (0, 0, 2, 1, 3));
+        assert_eq!(found(&[5, 6], &[6, 7]), (0, 1, 0, 1, 2), "two keys that share a hash");
+        assert_eq!(found(&[5, 5], &[5, 5]), (0, 0, 0, 0, 0));
+    }
+
+    #[test]
+    fn too_many_differences_are_counted_and_not_remembered() {
+        let mut found = Found::default();
+        for key in 0..=LIMIT as i64 {
+            found.add(key, &here(&[1]), &[]);
+        }
+        assert_eq!(found.counts.inserted, LIMIT as u64 + 1);
+        assert_eq!(found.finish().rewrite, Rewrite::Whole);
+    }
+}

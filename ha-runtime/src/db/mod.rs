@@ -1,0 +1,63 @@
+//! The database's replication: two servers are compared by digests, and only rows that differ are written.
+//!
+//! One attempt, in order:
+//!
+//! 1. the source opens one read-only snapshot; the replica opens its transaction and takes the advisory lock
+//!    [`ADVISORY_LOCK`], which a takeover holds while telephony runs there ([`Fence`]);
+//! 2. both catalogs are read and compared ([`plan_tables`](ha_core::replication::tables::plan_tables)): another shape is
+//!    refused before anything is touched;
+//! 3. both servers compute the digests of all tables at once;
+//! 4. each table that differs is locked against writers (readers go on), compared row by row by digests, and the rows
+//!    that differ are deleted and copied anew, with triggers off;
+//! 5. foreign keys between copied tables and those that stay are validated ([`Border`](ha_core::replication::tables::Border));
+//! 6. the digests of what was written must equal the source's; the [`CommitGate`] is asked; COMMIT.
+//!
+//! Whatever fails before COMMIT leaves the replica as it was. So does dropping the future. No dump, no temporary file of
+//! ours, and no whole table in memory: rows stream from one server to the other.
+//!
+//! # What the digests protect against
+//!
+//! A row's digest is two 64-bit hashes of its text, a table's is the number of its rows and the sums of both. They find
+//! every accident: a lost, doubled, cut or altered row, in any order. They are not cryptographic, and need not be: who can
+//! choose the rows of the source can write the replica anyway. Not covered: large objects, other schemas than `public`,
+//! and what the text of a value does not show. Two machines of different byte order hash differently: every table would
+//! differ, and the first replication would be rolled back.
+
+mod apply;
+mod border;
+mod catalog;
+mod compare;
+mod connect;
+mod digest;
+mod error;
+mod fence;
+mod replicate;
+mod report;
+mod session;
+mod sql;
+
+pub use catalog::catalog;
+pub use connect::{ConnectError, Traffic, connect};
+pub use error::{DbError, Fault};
+pub use fence::{Fence, FenceError};
+pub use replicate::{CommitGate, Options, Progress, Purpose, replicate};
+pub use report::{BorderChange, DatabaseReport, Mode, TableChange};
+
+/// `application_name` of a replication's connections: by it a takeover finds those that it must end.
+pub const APPLICATION_NAME: &str = "pbx-ha replication";
+
+/// `application_name` of the connection that holds a [`Fence`].
+pub const FENCE_NAME: &str = "pbx-ha fence";
+
+/// The advisory lock that replication and takeover contend for: the bytes of `pbx-ha.1`, 8098167216385633841.
+///
+/// A replication takes it for its transaction, a [`Fence`] for its session.
+/// Part of the protocol between two releases of the program: it never changes.
+pub const ADVISORY_LOCK: i64 = i64::from_be_bytes(*b"pbx-ha.1");
+
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+pub(crate) use server::Server;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! One replication, from the first lock to COMMIT.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ha_core::replication::tables::{Exclusions, PlannedTable, TablePlan, plan_tables};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Transaction};
+
+use super::compare::{Comparison, Counts, Rewrite};
+use super::digest::{Digest, digests};
+use super::error::{DbError, Fault};
+use super::report::{DatabaseReport, Mode, TableChange};
+use super::{apply, border, catalog, compare, session};
+
+/// How a replication is done.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Tables that stay.
+    pub exclusions: Exclusions,
+    /// How rows are chosen.
+    pub mode: Mode,
+    /// Whether anything is written.
+    pub purpose: Purpose,
+    /// How long one lock is waited for. Readers and writers of the replica wait behind us no longer than that.
+    pub lock_timeout: Duration,
+    /// How often the whole is tried when another session holds a lock; >= 1.
+    pub attempts: u32,
+    /// The wait before the second attempt; it doubles from one to the next.
+    pub back_off: Duration,
+    /// Another replication into the same database, whose client has been silent for so long, is ended: its master was cut
+    /// off in the middle, and its locks would otherwise be held until TCP gives up, two hours later.
+    pub stalled_after: Duration,
+    /// Told after every table, for whoever draws a bar.
+    pub progress: Option<watch::Sender<Progress>>,
+}
+
+/// How far a replication is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Tables that differ, or all of them in [`Mode::Full`]; 0 until they are known.
+    pub tables: usize,
+    /// Those of them that are done.
+    pub done: usize,
+}
+
+/// Whether anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The replica is brought to the source's state.
+    Apply,
+    /// Differences are counted in a read-only transaction.
+    DryRun,
+}
+
+impl Options {
+    /// An incremental replication that waits 2 s for a lock, three times.
+    pub fn new(exclusions: Exclusions) -> Options {
+        Options {
+            exclusions,
+            mode: Mode::Incremental,
+            purpose: Purpose::Apply,
+            lock_timeout: Duration::from_secs(2),
+            attempts: 3,
+            back_off: Duration::from_millis(500),
+            stalled_after: Duration::from_secs(120),
+            progress: None,
+        }
+    }
+}
+
+impl Options {
+    fn tell(&self, progress: Progress) {
+        if let Some(bar) = &self.progress {
+            bar.send_replace(progress);
+        }
+    }
+}
+
+/// Asked immediately before COMMIT, while all locks are held: the receiver's generation may have changed meanwhile.
+#[async_trait]
+pub trait CommitGate: Send + Sync {
+    /// Ok: commit. Err: the refusal, a clause that an operator reads; everything is rolled back.
+    ///
+    /// Not asked when nothing differs, nor in a dry run.
+    async fn confirm(&self) -> Result<(), String>;
+}
+
+/// Brings the replica's tables to the source's state, in one transaction, or changes nothing.
+///
+/// Both clients must be logged in by [`connect`](super::connect) as superusers to databases of the same name and release.
+/// Dropping the future rolls back. On an error the replica is unchanged; the one exception says so
+/// ([`DbError::CommitUnknown`]).
+pub async fn replicate(
+    source: &mut Client,
+    replica: &mut Client,
+    options: &Options,
+    gate: &dyn CommitGate,
+) -> Result<DatabaseReport, DbError> {
+    let started = Instant::now();
+    let mut back_off = options.back_off;
+    let mut attempt = 1;
+    loop {
+        let error = match attempt_once(source, replica, options, gate).await {
+            Ok(report) => return Ok(DatabaseReport { took: started.elapsed(), ..report }),
+            Err(error) => error,
+        };
+        let Some(held) = error.held() else { return Err(error) };
+        if attempt >= options.attempts {
+            return Err(DbError::Locked { what: held.to_owned(), attempts: attempt });
+        }
+        tracing::debug!("attempt {attempt}: {held} is held on the replica, trying again in {back_off:?}");
+        tokio::time::sleep(back_off).await;
+        back_off *= 2;
+        attempt += 1;
+    }
+}
+
+async fn attempt_once(
+    source: &mut Client,
+    replica: &mut Client,
+    options: &Options,
+    gate: &dyn CommitGate,
+) -> Result<DatabaseReport, DbError> {
+    // the replica first: its lock may have to be waited for, and a snapshot should be as young as can be
+    let replica = session::transaction(replica, options).await?;
+    let source = session::snapshot(source).await?;
+    let written = match write(&source, &replica, options).await {
+        Ok(report) if options.purpose == Purpose::Apply && report.writes() => match gate.confirm().await {
+            Ok(()) => return commit(replica).await.map(|()| report),
+            Err(refusal) => Err(DbError::Refused(refusal)),
+        },
+        other => other,
+    };
+    // a rollback that fails has a lost connection for its reason, which rolls back as well
+    let _ = replica.rollback().await;
+    written
+}
+
+async fn commit(replica: Transaction<'_>) -> Result<(), DbError> {
+    if replica.client().is_closed() {
+        return Err(DbError::Ended);
+    }
+    let Err(error) = replica.commit().await else { return Ok(()) };
+    match error.code() {
+        Some(&SqlState::ADMIN_SHUTDOWN) => Err(DbError::Ended),
+        Some(_) => Err(DbError::Replica(Fault::new("committing", error))),
+        None => Err(DbError::CommitUnknown(Fault::new("committing", error))),
+    }
+}
+
+/// Everything but the end of the transaction.
+async fn write(
+    source: &Transaction<'_>,
+    replica: &Transaction<'_>,
+    options: &Options,
+) -> Result<DatabaseReport, DbError> {
+    let plan = plan(source, replica, options).await?;
+    let tables: Vec<&PlannedTable> = plan.tables.iter().collect();
+    let (here, there) = both_digests(source, replica, &tables).await?;
+
+    let differs = |table: &&PlannedTable| here.get(&table.name) != there.get(&table.name);
+    let differing: Vec<&PlannedTable> =
+        tables.into_iter().filter(|table| options.mode == Mode::Full || differs(table)).collect();
+    let copier = Copier { source, replica, options, here: &here, there: &there };
+    let mut changes = Vec::new();
+    for (done, table) in differing.iter().enumerate() {
+        options.tell(Progress { tables: differing.len(), done });
+        changes.extend(copier.table(table).await?);
+    }
+    options.tell(Progress { tables: differing.len(), done: differing.len() });
+    let apply = options.purpose == Purpose::Apply;
+    let sequences = apply::sequences(source, replica, &plan.sequences, apply).await?;
+    let mut borders = Vec::new();
+    if apply {
+        let names: BTreeSet<&str> = differing.iter().map(|table| table.name.as_str()).collect();
+        borders = border::settle(replica, &plan.borders, &names).await?;
+        verify(replica, &differing, &here).await?;
+    }
+    let verified = apply || differing.is_empty();
+    let sequences_set = sequences.len();
+    let report = DatabaseReport::new(options.mode, plan, changes);
+    Ok(DatabaseReport { sequences_set, borders, verified, ..report })
+}
+
+async fn plan(
+    source: &Transaction<'_>,
+    replica: &Transaction<'_>,
+    options: &Options,
+) -> Result<TablePlan, DbError> {
+    let (here, there) = tokio::try_join!(
+        async { catalog::read(source).await.map_err(DbError::source("reading the catalog")) },
+        async { catalog::read(replica).await.map_err(DbError::replica("reading the catalog")) }
+    )?;
+    Ok(plan_tables(&here, &there, &options.exclusions)?)
+}
+
+type Digests = BTreeMap<String, Digest>;
+
+async fn both_digests(
+    source: &Transaction<'_>,
+    replica: &Transaction<'_>,
+    tables: &[&PlannedTable],
+) -> Result<(Digests, Digests), DbError> {
+    tokio::try_join!(
+        async { digests(source, tables).await.map_err(DbError::source("computing digests")) },
+        async { digests(replica, tables).await.map_err(DbError::replica("computing digests")) }
+    )
+}
+
+/// What was written must be what the source has; its tables are still locked against other writers.
+async fn verify(
+    replica: &Transaction<'_>,
+    written: &[&PlannedTable],
+    source: &Digests,
+) -> Result<(), DbError> {
+    let now = digests(replica, written).await.map_err(DbError::replica("verifying digests"))?;
+    match written.iter().find(|table| now.get(&table.name) != source.get(&table.name)) {
+        Some(table) => Err(DbError::NotEqual { table: table.name.clone() }),
+        None => Ok(()),
+    }
+}
+
+struct Copier<'a> {
+    source: &'a Transaction<'a>,
+    replica: &'a Transaction<'a>,
+    options: &'a Options,
+    here: &'a Digests,
+    there: &'a Digests,
+}
+
+impl Copier<'_> {
+    /// Brings one table to the source's state, or counts what that would take. `None`: it became equal meanwhile.
+    async fn table(&self, table: &PlannedTable) -> Result<Option<TableChange>, DbError> {
+        let apply = self.options.purpose == Purpose::Apply;
+        if apply {
+            apply::lock(self.replica, table).await?;
+        }
+        let Comparison { counts, rewrite } = self.comparison(table).await?;
+        if counts == Counts::default() && self.options.mode == Mode::Incremental {
+            return Ok(None);
+        }
+        let Counts { mut inserted, updated, mut deleted } = counts;
+        if apply {
+            let written = apply::rewrite(self.source, self.replica, table, &rewrite).await?;
+            if self.options.mode == Mode::Full {
+                (inserted, deleted) = (written.copied, written.deleted);
+            }
+        }
+        Ok(Some(TableChange { table: table.name.clone(), inserted, updated, deleted }))
+    }
+
+    async fn comparison(&self, table: &PlannedTable) -> Result<Comparison, DbError> {
+        let digest = |of: &Digests| of.get(&table.name).cloned().unwrap_or_default();
+        let (here, there) = (digest(self.here), digest(self.there));
+        match self.options.mode {
+            Mode::Incremental => compare::compare(self.source, self.replica, table, (&here, &there)).await,
+            Mode::Full => {
+                let counts = Counts { inserted: here.rows, updated: 0, deleted: there.rows };
+                Ok(Comparison { counts, rewrite: Rewrite::Whole })
+            }
+        }
+    }
+}
+
+impl DatabaseReport {
+    /// Whether the transaction holds anything to commit.
+    fn writes(&self) -> bool {
+        !self.changes.is_empty() || self.sequences_set > 0
+    }
+}

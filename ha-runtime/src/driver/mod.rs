@@ -1,0 +1,430 @@
+//! The daemon: one loop that feeds a node and does what it asks for. The only caller of `Node::handle`.
+//!
+//! Handle one input; dispatch each output to a task or a thread; wait for whichever comes first of a report, a request,
+//! or the node's deadline; repeat. One consumer, so no lock and no shared state, but for the generation that actions
+//! check right before they act.
+
+mod handover;
+mod keeper;
+mod requests;
+mod status;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::Local;
+use ha_core::event::{ActionFailed, ActionId, Command, Target};
+use ha_core::health::Rung;
+use ha_core::node::Node;
+use ha_core::services::Observed;
+use ha_core::{Input, Output, Role, RoleConfig, ServiceState};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock;
+use crate::context::Context;
+use crate::control::Request;
+use crate::effect::Performer;
+use crate::lock;
+use crate::node_state;
+use crate::observe::observe;
+use crate::performer;
+use crate::probe::{self, Icmp, ProbeOutcome};
+use crate::replicate::{self, Job};
+use crate::report::{Failure, Verdict};
+use crate::settings;
+use crate::telephony::{self, Brought};
+use handover::Waiter;
+use keeper::Keeper;
+pub use keeper::{AlertLine, DECISION, Notes};
+pub use status::{document as status_document, text as status_text};
+
+/// Between two looks at telephony (`safety.md` 2.6).
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// The generation of actions while a role change is under way: none is right.
+const NO_GENERATION: u64 = u64::MAX;
+
+/// What reaches the loop.
+enum Message {
+    /// For the node.
+    Input(Input),
+    /// From the control socket.
+    Request(Request, oneshot::Sender<Verdict>),
+    /// A command for the node with an answer: refused, or done when telephony is as wanted.
+    Command(Command, Option<ServiceState>, oneshot::Sender<Verdict>),
+    /// A role change ended.
+    Configured(Result<RoleChanged, Failure>, oneshot::Sender<Verdict>),
+    /// The settings were read anew.
+    Reloaded(Box<Context>, Arc<Performer>),
+    /// A probe ended without an outcome: this program is broken, which must not look like a dead peer.
+    Broken(tokio::task::JoinError),
+}
+
+/// A role change that was done.
+struct RoleChanged {
+    role: RoleConfig,
+    observed: Observed,
+    /// What a person should know.
+    notes: String,
+}
+
+/// The daemon of one node.
+struct Driver {
+    context: Context,
+    node: Node,
+    icmp: Option<Icmp>,
+    performer: Arc<Performer>,
+    keeper: Keeper,
+    generation: Arc<AtomicU64>,
+    waiters: Vec<Waiter>,
+    configuring: bool,
+    fence: Arc<tokio::sync::Mutex<Option<crate::fence::Held>>>,
+    /// Held while a look at telephony is under way.
+    looking: Arc<tokio::sync::Mutex<()>>,
+    to_self: mpsc::Sender<Message>,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT, which leave telephony as it is (`safety.md` 6.3).
+pub async fn run(context: Context) -> Verdict {
+    // from here on, before anything takes long: unhandled, it would end the engine
+    let hangup = signal(SignalKind::hangup()).map_err(system)?;
+    // one daemon a node; the lock lives as long as the process
+    let alone = lock::hold(&context.root.path(lock::LOCK_DIRECTORY).join("daemon.lock"), Duration::ZERO);
+    let _alone = alone.map_err(|error| Failure::environment(format!("another daemon runs: {error}")))?;
+    let keeper = Keeper::start(&context)?;
+    let performer = Arc::new(performer::build(&context, keeper.journal())?);
+    performer::settle_the_past(&context, &performer, &keeper.journal())?;
+    // not before: a role change that was cut short has just been undone
+    let role = context.role()?;
+
+    let store = node_state::store(&context)?;
+    let record = node_state::load(&store)?;
+    let observed = observe(&context.root, &context.profile().observe);
+    let node = Node::new(context.settings.policy(Arc::new(Local)), role, record, observed, clock::now());
+
+    let listener = requests::listen(&context.root)?;
+    let (to_self, inbox) = mpsc::channel(256);
+    keeper.records_go_to(store, to_self.clone());
+    let generation = Arc::new(AtomicU64::new(node.record().generation));
+    let mut driver = Driver {
+        icmp: None,
+        performer,
+        keeper,
+        generation,
+        waiters: Vec::new(),
+        configuring: false,
+        fence: Arc::default(),
+        looking: Arc::default(),
+        to_self,
+        context,
+        node,
+    };
+    driver.open_probes(&role)?;
+    tracing::info!("{} {} as {}", driver.context.profile().program, env!("CARGO_PKG_VERSION"), role.role());
+    driver.turn(listener, inbox, hangup).await
+}
+
+impl Driver {
+    /// The raw socket is wanted only by a node that has somebody to ping, and then it is an error at once: probes that
+    /// cannot be sent must never look like a dead peer.
+    fn open_probes(&mut self, role: &RoleConfig) -> Result<(), Failure> {
+        let pinged = pinged(&self.context.settings.probe, role);
+        if pinged.is_empty() {
+            return Ok(());
+        }
+        let icmp = match &self.icmp {
+            Some(icmp) => icmp,
+            None => {
+                let opened = Icmp::start().or_else(|raw| Icmp::start_unprivileged().map_err(|_| raw));
+                self.icmp.insert(opened.map_err(Failure::environment)?)
+            }
+        };
+        pinged.into_iter().try_for_each(|address| icmp.check(address)).map_err(Failure::environment)
+    }
+
+    async fn turn(
+        &mut self,
+        listener: UnixListener,
+        mut inbox: mpsc::Receiver<Message>,
+        mut hangup: Signal,
+    ) -> Verdict {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.feed(Input::Tick);
+        loop {
+            let deadline = self.node.deadline();
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                message = inbox.recv() => match message {
+                    // telephony stays as it is, and the next engine goes on from there
+                    Some(Message::Broken(error)) => return Err(Failure::environment(format!("a probe: {error}"))),
+                    Some(message) => self.take(message),
+                    None => break,
+                },
+                () = until(deadline) => self.feed(Input::Tick),
+                Ok((stream, _)) = listener.accept() => requests::serve(stream, self.to_self.clone()),
+                _ = look.tick() => self.look(),
+                _ = hangup.recv() => self.reload(),
+            }
+        }
+        tracing::info!("ending; telephony is left as it is");
+        Ok(crate::report::Report::default())
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Input(input) => self.feed(input),
+            Message::Request(request, answer) => self.request(request, answer),
+            Message::Command(command, wanted, answer) => self.command(command, wanted, answer),
+            Message::Configured(outcome, answer) => self.configured(outcome, answer),
+            Message::Broken(error) => tracing::error!("a probe: {error}"),
+            Message::Reloaded(context, performer) => self.reloaded(*context, performer),
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        // only a command can be refused, and a command is given by `give`
+        self.give(input);
+    }
+
+    /// The one place where a node is handled. Returns the refusal of a command.
+    fn give(&mut self, input: Input) -> Option<Failure> {
+        let outputs = self.node.handle(clock::now(), input);
+        if !self.configuring {
+            self.generation.store(self.node.record().generation, Ordering::SeqCst);
+        }
+        let refusal = outputs.refusal().map(Failure::guard);
+        for output in outputs {
+            self.perform(output);
+        }
+        handover::answer_waiters(&self.node, &mut self.waiters);
+        self.lower_fence();
+        refusal
+    }
+
+    /// Once telephony neither belongs here nor runs, replications may come again.
+    fn lower_fence(&self) {
+        // when it is being raised, the next input does it
+        let Ok(mut fence) = self.fence.try_lock() else { return };
+        if fence.is_none() || self.node.record().active && self.node.role().role() == Role::Slave {
+            return;
+        }
+        let status = self.node.status();
+        let rests = status.observed == Observed::Stopped || status.role.role() != Role::Slave;
+        if rests && status.in_flight.is_none() {
+            fence.take();
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Probe { id, target, address, timeout } => {
+                let (probe, to_self) = (self.probe(target, address, timeout), self.to_self.clone());
+                tokio::spawn(async move {
+                    let message = match tokio::spawn(probe).await {
+                        Ok(outcome) => Message::Input(Input::Probe { id, outcome }),
+                        Err(error) => Message::Broken(error),
+                    };
+                    let _ = to_self.send(message).await;
+                });
+            }
+            Output::Persist(record) => self.keeper.persist(*record),
+            Output::SetServices { id, to, generation } => self.set_services(id, to, generation),
+            Output::Replicate { id, peer } => {
+                let job = Job::all(peer);
+                let (context, to_self) = (self.context.clone(), self.to_self.clone());
+                let alerts = self.keeper.alerts();
+                tokio::spawn(async move {
+                    // in a task of its own, so that a report comes whatever happens to it
+                    let running = tokio::spawn(async move { replicate::run(&context, &job).await });
+                    let outcome = running.await.unwrap_or_else(|error| Err(Failure::environment(error)));
+                    replicate::tell(&alerts, &outcome);
+                    let input = Input::Replicated { id, succeeded: outcome.is_ok() };
+                    let _ = to_self.send(Message::Input(input)).await;
+                });
+            }
+            Output::Announce(decision) => {
+                tracing::info!("{} {}", decision.rule, decision.why);
+                self.keeper.decided(&decision);
+            }
+            Output::Alert { key, raised, text } => self.keeper.alert(key, raised, text),
+            Output::Refused(refusal) => tracing::info!("refused: {refusal}"),
+        }
+    }
+
+    fn probe(
+        &self,
+        target: Target,
+        address: IpAddr,
+        timeout: Duration,
+    ) -> impl Future<Output = ProbeOutcome> + Send + 'static {
+        let icmp = self.icmp.clone();
+        let port = self.context.settings.probe.sip_port;
+        async move {
+            match (target, icmp) {
+                (Target::Peer(Rung::Host) | Target::Reference(_), Some(icmp)) => {
+                    icmp.probe(address, timeout).await
+                }
+                (Target::Peer(Rung::Host) | Target::Reference(_), None) => ProbeOutcome::Lost,
+                (Target::Peer(Rung::Port), _) => probe::tcp::probe((address, port).into(), timeout).await,
+                (Target::Peer(Rung::Service), _) => probe::sip::probe((address, port).into(), timeout).await,
+            }
+        }
+    }
+
+    /// Starts or stops telephony in a thread of its own. A slave that starts raises the fence first, so that no
+    /// replication commits under running telephony (`safety.md` 4.2).
+    fn set_services(&mut self, id: ActionId, to: ServiceState, generation: u64) {
+        let (context, performer) = (self.context.clone(), Arc::clone(&self.performer));
+        let (current, to_self) = (Arc::clone(&self.generation), self.to_self.clone());
+        let (fence, journal) = (Arc::clone(&self.fence), self.keeper.journal());
+        let is_slave = self.node.role().role() == Role::Slave;
+        let still_wanted = move || current.load(Ordering::SeqCst) == generation;
+        let work = async move {
+            if is_slave && to == ServiceState::Running && still_wanted() {
+                crate::fence::keep(&fence, &context, &journal).await;
+            }
+            in_a_thread("telephony", move || {
+                let what = serde_json::json!({ "action": state_word(to), "generation": generation });
+                journal.note("services", &what);
+                telephony::bring(&context, &performer, to, still_wanted)
+            })
+            .await
+        };
+        tokio::spawn(async move {
+            // in a task of its own, so that a report comes whatever happens to it: without one nothing would ever be
+            // started or stopped again
+            let result = match tokio::spawn(work).await {
+                Ok(Ok(Ok(Brought::Done { complaints }))) => {
+                    complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
+                    Ok(())
+                }
+                Ok(Ok(Ok(Brought::Already))) => Ok(()),
+                Ok(Ok(Err(error))) => Err(ActionFailed(error.to_string())),
+                Ok(Err(error)) => Err(ActionFailed(error.to_string())),
+                Err(error) => Err(ActionFailed(error.to_string())),
+            };
+            if let Err(error) = &result {
+                tracing::error!("telephony: {error}");
+            }
+            let _ = to_self.send(Message::Input(Input::Done { id, result })).await;
+        });
+    }
+
+    /// Looks at telephony in a thread: a stalled disk must not stop the loop, nor may looks pile up before it. A slave that
+    /// serves looks after its fence as well, which a restart of the engine or of the database takes away.
+    fn look(&self) {
+        let Ok(looking) = Arc::clone(&self.looking).try_lock_owned() else { return };
+        let (context, to_self) = (self.context.clone(), self.to_self.clone());
+        let (fence, journal) = (Arc::clone(&self.fence), self.keeper.journal());
+        let status = self.node.status();
+        let serves = status.role.role() == Role::Slave
+            && status.record.active
+            && status.in_flight.is_none()
+            && status.observed == Observed::Running;
+        tokio::spawn(async move {
+            let _looking = looking;
+            if serves && context.profile().database.is_some() {
+                crate::fence::keep(&fence, &context, &journal).await;
+            }
+            let look =
+                tokio::task::spawn_blocking(move || observe(&context.root, &context.profile().observe));
+            if let Ok(observed) = look.await {
+                let _ = to_self.send(Message::Input(Input::Observed(observed))).await;
+            }
+        });
+    }
+
+    /// SIGHUP: the settings are read anew, and used when they are right.
+    fn reload(&self) {
+        let (context, to_self) = (self.context.clone(), self.to_self.clone());
+        let journal = self.keeper.journal();
+        tokio::task::spawn_blocking(move || match reread(&context, journal) {
+            Ok((context, performer)) => {
+                let _ = to_self.blocking_send(Message::Reloaded(Box::new(context), performer));
+            }
+            Err(failure) => tracing::error!("settings are kept as they were: {failure}"),
+        });
+    }
+
+    fn reloaded(&mut self, context: Context, performer: Arc<Performer>) {
+        let policy = context.settings.policy(Arc::new(Local));
+        let before = std::mem::replace(&mut self.context, context);
+        let role = *self.node.role();
+        if let Err(failure) = self.open_probes(&role) {
+            self.context = before;
+            return tracing::error!("settings are kept as they were: {failure}");
+        }
+        if !self.node.change_policy(policy, clock::now()) {
+            self.context = before;
+            return tracing::error!(
+                "settings are kept as they were: telephony is being started or stopped, try again"
+            );
+        }
+        self.performer = performer;
+        self.keeper.alert_by(self.context.settings.alert.command.clone());
+        tracing::info!("settings read anew");
+        self.feed(Input::Tick);
+    }
+}
+
+/// Whom a node pings: the peer on the rung for it, the references always. Empty: it needs no socket for it.
+fn pinged(probe: &settings::Probe, role: &RoleConfig) -> Vec<IpAddr> {
+    let Some(peer) = role.peer() else { return Vec::new() };
+    let peer = Some(peer).filter(|_| probe.rungs.contains(&settings::Rung::Host));
+    peer.into_iter().chain(probe.reference.iter().copied()).collect()
+}
+
+fn system(error: std::io::Error) -> Failure {
+    Failure::environment(format!("signals: {error}"))
+}
+
+fn reread(context: &Context, journal: Notes) -> Result<(Context, Arc<Performer>), Failure> {
+    let path = context.settings_path.clone();
+    let read = Context::load(context.distribution, context.root.clone(), Some(path))?;
+    // how the other node is reached is no setting
+    let read = Context { way: context.way.clone(), ..read };
+    let performer = performer::build(&read, journal)?;
+    Ok((read, Arc::new(performer)))
+}
+
+/// Work in a thread of its own: those that tokio lends for blocking work are few, and all of them may hang on a disk or
+/// wait for the other node.
+async fn in_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || done.send(work()))?;
+    result.await.map_err(|_| std::io::Error::other(format!("thread {name} ended without a result")))
+}
+
+async fn until(deadline: Option<ha_core::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline - clock::now().mono).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the journal calls a state.
+fn state_word(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Running => "start",
+        ServiceState::Stopped => "stop",
+    }
+}
+
+/// Whether telephony is seen as wanted.
+fn is_as_wanted(node: &Node, wanted: ServiceState) -> bool {
+    node.status().observed == Observed::from(wanted)
+}
+
+#[cfg(test)]
+mod tests;

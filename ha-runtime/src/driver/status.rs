@@ -1,0 +1,151 @@
+//! `status`, as the daemon knows it.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use ha_core::ServiceState;
+use ha_core::node::Status;
+use ha_core::services::Observed;
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+use super::Driver;
+use crate::context::Context;
+use crate::replicate::{self, Part};
+use crate::report::{Report, Verdict};
+
+impl Driver {
+    /// Past replications are read from the disk in a thread: a stalled one must not stop the loop.
+    pub(super) fn status(&self, answer: oneshot::Sender<Verdict>) {
+        let (context, status) = (self.context.clone(), self.node.status());
+        tokio::task::spawn_blocking(move || {
+            let _ = answer.send(document(&context, &status).map(|json| Report::new(text(&json), json)));
+        });
+    }
+}
+
+/// The document of the contract.
+pub fn document(context: &Context, status: &Status) -> Result<Value, crate::report::Failure> {
+    let past = replicate::past(context)?;
+    let rungs: Map<String, Value> =
+        status.rungs.iter().map(|(rung, verdict)| (word(rung), json!(verdict))).collect();
+    let (rule, why) = match &status.decision {
+        Some(decision) => (decision.rule.clone(), decision.why.clone()),
+        None => (status.record.rule.clone(), status.record.why.clone()),
+    };
+    let services = match (status.in_flight, status.failures, status.observed) {
+        (Some(ServiceState::Running), ..) => "starting",
+        (Some(ServiceState::Stopped), ..) => "stopping",
+        (None, 1.., _) => "failed",
+        (None, 0, Observed::Running) => "running",
+        (None, 0, Observed::Stopped) => "stopped",
+        // looking does not tell: what was decided last is the best guess
+        (None, 0, Observed::Unknown) if status.record.active => "running",
+        (None, 0, Observed::Unknown) => "stopped",
+    };
+    Ok(json!({
+        "distribution": context.profile().name,
+        "node_type": status.role.role(),
+        "remote_address": status.role.remote_address(),
+        "generation": status.record.generation,
+        "peer": status.peer,
+        "peer_rungs": rungs,
+        "isolated": status.isolated,
+        "services": services,
+        "active": status.record.active,
+        "since": status.record.since,
+        "rule": rule,
+        "why": why,
+        "failback": {
+            "policy": status.failback_policy,
+            "blocked_by": status.failback_blocked_by.iter().map(|guard| guard.word()).collect::<Vec<_>>(),
+            "ready_in_seconds": status.failback_ready_in.map(seconds),
+        },
+        "latched": status.record.latched,
+        "maintenance_until": status.record.maintenance_until,
+        "address": { "vip": null, "held": false },
+        "replication": { "files": part(&past.files), "database": part(&past.database) },
+        "daemon": true,
+    }))
+}
+
+fn word(rung: &ha_core::health::Rung) -> String {
+    format!("{rung:?}").to_lowercase()
+}
+
+/// Rounded up: a wait that is not over is not zero.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+}
+
+/// What is not on the slave yet is at most what was changed since the last success began.
+fn part(part: &Part) -> Value {
+    let age = part.last_success.map(|time| (Utc::now() - time).num_seconds().max(0));
+    json!({
+        "last_success": part.last_success,
+        "age_seconds": age,
+        "last_error": part.last_error,
+        "would_lose_seconds": age,
+    })
+}
+
+/// The document for a person at night.
+pub fn text(document: &Value) -> String {
+    let of = |key: &str| match &document[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let mut lines =
+        vec![format!("{} {} (generation {})", of("distribution"), of("node_type"), of("generation"))];
+    if document["remote_address"] != "" {
+        let rungs = document["peer_rungs"].as_object().into_iter().flatten();
+        let rungs: Vec<String> =
+            rungs.map(|(rung, verdict)| format!("{rung} {}", verdict.as_str().unwrap_or("?"))).collect();
+        lines.push(format!("peer        {} is {} ({})", of("remote_address"), of("peer"), rungs.join(", ")));
+    }
+    let here = if document["active"] == true { "belongs here" } else { "does not belong here" };
+    lines.push(format!("telephony   {}, {here} since {}", of("services"), of("since")));
+    lines.push(format!("why         {} {}", of("rule"), of("why")));
+    if document["isolated"] == true {
+        lines.push("isolated    the peer and all references are silent".to_owned());
+    }
+    let blocked = document["failback"]["blocked_by"].as_array().cloned().unwrap_or_default();
+    if !blocked.is_empty() {
+        let guards: Vec<&str> = blocked.iter().filter_map(Value::as_str).collect();
+        let ready = document["failback"]["ready_in_seconds"].as_u64();
+        let ready = ready.map(|seconds| format!(", ready in {seconds} s")).unwrap_or_default();
+        lines.push(format!("failback    waits for: {}{ready}", guards.join(", ")));
+    }
+    if document["latched"] == true {
+        lines.push("latched     failback waits for `acknowledge`".to_owned());
+    }
+    if document["maintenance_until"] != Value::Null {
+        lines.push(format!("maintenance until {}", of("maintenance_until")));
+    }
+    if document["node_type"] == "master" {
+        for name in ["files", "database"] {
+            lines.push(format!("{name:<11} {}", part_text(&document["replication"][name])));
+        }
+    }
+    if document["daemon"] == false {
+        lines.insert(
+            0,
+            "NO DAEMON RUNS: nothing is watched; what follows is what it wrote down last".to_owned(),
+        );
+    }
+    lines.join("\n")
+}
+
+fn part_text(part: &Value) -> String {
+    let age = match part["age_seconds"].as_u64() {
+        Some(age) => format!(
+            "replicated {age} s ago; if this node died now, changes of the last {age} s would be lost"
+        ),
+        None => "never replicated".to_owned(),
+    };
+    match part["last_error"].as_str() {
+        Some(error) => format!("{age}; last attempt failed: {error}"),
+        None => age,
+    }
+}

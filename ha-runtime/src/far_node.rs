@@ -1,0 +1,68 @@
+//! Requests of the master's daemon to its slave's, through the agent.
+
+use std::time::Duration;
+
+use ha_core::replication::wire::{Hello, VERSION};
+
+use crate::agent::Client;
+use crate::context::Context;
+use crate::control::{Answer, FromMaster};
+use crate::far::{FarStream, Word};
+use crate::report::{Failure, Verdict};
+use crate::sync::SyncError;
+use crate::way;
+
+/// How long the slave may take: telephony starts in it.
+const PATIENCE: Duration = Duration::from_secs(260);
+
+/// How this node greets an agent.
+pub fn hello(context: &Context) -> Hello {
+    Hello {
+        version: VERSION,
+        distribution: context.profile().name.to_owned(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Whose fault an error of a conversation is.
+pub fn failure(error: &SyncError) -> Failure {
+    if error.is_refusal() { Failure::guard(error) } else { Failure::environment(error) }
+}
+
+/// Asks the slave's daemon and waits for its answer.
+pub async fn ask(context: Context, what: FromMaster) -> Verdict {
+    tokio::task::spawn_blocking(move || ask_blocking(&context, &what))
+        .await
+        .unwrap_or_else(|error| Err(Failure::environment(error)))
+}
+
+fn ask_blocking(context: &Context, what: &FromMaster) -> Verdict {
+    let peer =
+        context.role()?.peer().ok_or_else(|| Failure::guard("guard \"role\": this node has no peer"))?;
+    let far = way::to_peer(context, peer)?;
+    let stream = far.open(Word::Agent).map_err(Failure::environment)?;
+    let mut client = greet(context, stream)?;
+    let request = serde_json::to_vec(what).map_err(Failure::environment)?;
+    let answer = client.control(&request).map_err(|error| failure(&error))?;
+    let answer: Answer = serde_json::from_slice(&answer)
+        .map_err(|error| Failure::environment(format!("the slave's answer cannot be read: {error}")))?;
+    answer.into()
+}
+
+/// Begins a conversation. When that fails, what the far end said on stderr is the better explanation.
+pub fn greet(
+    context: &Context,
+    stream: FarStream,
+) -> Result<Client<std::os::unix::net::UnixStream>, Failure> {
+    let (socket, end) = stream.into_parts();
+    socket.set_read_timeout(Some(PATIENCE)).map_err(Failure::environment)?;
+    Client::open(socket, &hello(context)).map_err(|error| {
+        let said = end.wait(Duration::from_secs(2)).ok().filter(|ending| !ending.is_success());
+        match said {
+            Some(ending) => {
+                Failure::environment(format!("the agent on the other node did not start: {ending}"))
+            }
+            None => failure(&error),
+        }
+    })
+}

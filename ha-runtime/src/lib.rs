@@ -1,0 +1,43 @@
+//! All IO of the engine.
+
+pub mod addresses;
+pub mod agent;
+pub mod alert;
+mod capture;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod confd;
+pub mod configure;
+pub mod context;
+pub mod control;
+pub mod db;
+pub mod demo;
+pub mod doctor;
+pub mod driver;
+pub mod durable;
+pub mod effect;
+pub mod far;
+pub mod far_node;
+pub mod fence;
+pub mod journal;
+pub mod lock;
+pub mod node_state;
+pub mod observe;
+pub mod performer;
+pub mod probe;
+pub mod process;
+pub mod relay;
+pub mod replicate;
+pub mod report;
+pub mod root;
+pub mod settings;
+pub mod sip;
+#[cfg(test)]
+mod small_disk;
+pub mod ssh;
+pub mod state;
+pub mod sync;
+pub mod telephony;
+pub mod way;
+pub mod writer;

@@ -1,0 +1,360 @@
+//! One replication from this master to its slave: trees, then tables, each as a whole or not at all.
+
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use ha_core::Role;
+use ha_core::profile::Database;
+use ha_core::replication::admission::Receiver;
+use ha_core::replication::filter::Filter;
+use ha_core::replication::guard::DeleteGuard;
+use ha_core::replication::tables::Exclusions;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::agent::Client;
+use crate::context::Context;
+use crate::db::{self, CommitGate, Mode, Purpose};
+use crate::driver::AlertLine;
+use crate::far::{Far, Word};
+use crate::far_node;
+use crate::lock::Lock;
+use crate::node_state;
+use crate::report::{Blame, Failure, Report, Verdict};
+use crate::state::Store;
+use crate::sync::{Compare, Progress, PushOptions, Tree};
+use crate::way;
+
+/// The second of two replications waits for the first this long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
+/// The document of past successes in the state directory.
+const PAST: &str = "replication";
+
+/// What is to be sent, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    /// The slave.
+    pub peer: IpAddr,
+    /// Trees.
+    pub files: bool,
+    /// Tables.
+    pub database: bool,
+    /// Everything, whatever times and digests say.
+    pub full: bool,
+    /// Only plan.
+    pub dry_run: bool,
+}
+
+impl Job {
+    /// Both parts, only what differs.
+    pub fn all(peer: IpAddr) -> Job {
+        Job { peer, files: true, database: true, full: false, dry_run: false }
+    }
+}
+
+/// What became of a part the last times.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// When it last succeeded: what the slave has is the master's state of then.
+    pub last_success: Option<DateTime<Utc>>,
+    /// Why it failed since; `None`: it did not.
+    pub last_error: Option<String>,
+}
+
+/// What became of both parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Trees.
+    pub files: Part,
+    /// Tables.
+    pub database: Part,
+}
+
+/// Reads what became of past replications.
+pub fn past(context: &Context) -> Result<Past, Failure> {
+    let store = open_past(context)?;
+    Ok(store.load().map_err(Failure::environment)?.map(crate::state::Loaded::into_value).unwrap_or_default())
+}
+
+fn open_past(context: &Context) -> Result<Store<Past>, Failure> {
+    Store::open(&context.root, PAST).map_err(Failure::environment)
+}
+
+/// The refusal for a node that has nothing to send.
+pub fn not_a_master(role: Role) -> Failure {
+    Failure::guard(format!(
+        "guard \"role\": this node is {role}, and only a master replicates; `configure master --remote IP` lifts it"
+    ))
+}
+
+/// One alert when replication fails, one when it works again.
+pub fn tell(alerts: &AlertLine, outcome: &Verdict) {
+    match outcome {
+        Ok(_) => alerts.clear("replication-failed", "replication works again"),
+        Err(failure) => alerts.raise("replication-failed", &format!("Slave replication failed: {failure}")),
+    }
+}
+
+/// Does it. The trees' failure does not keep the tables back, nor the other way round; one failure is enough to fail.
+pub async fn run(context: &Context, job: &Job) -> Verdict {
+    run_showing(context, job, |_| {}).await
+}
+
+/// Whether this node is, now, the active master of this slave.
+fn still_to_be_sent(context: &Context, peer: IpAddr) -> Result<(), Failure> {
+    let role = context.role()?;
+    if role.role() != Role::Master || role.peer() != Some(peer) {
+        return Err(not_a_master(role.role()));
+    }
+    let record = node_state::load(&node_state::store(context)?)?;
+    match record.filter(|record| node_state::belongs(record, &role)) {
+        Some(record) if !record.active => Err(Failure::guard(ha_core::event::Refusal::Yielded)),
+        _ => Ok(()),
+    }
+}
+
+/// As [`run`], telling how far the files are.
+pub async fn run_showing(
+    context: &Context,
+    job: &Job,
+    progress: impl FnMut(Progress) + Send + 'static,
+) -> Verdict {
+    let lock = {
+        let root = context.root.clone();
+        let (owned, peer) = (context.clone(), job.peer);
+        blocking(move || {
+            let lock = Lock::Replicate.lock_within(&root, LOCK_PATIENCE).map_err(Failure::environment)?;
+            // it may have been waited for longer than this node was this slave's master
+            still_to_be_sent(&owned, peer)?;
+            Ok(lock)
+        })
+        .await?
+    };
+    let began = Utc::now();
+    let outcome = parts(context, job, progress).await;
+    let mut past = past(context).unwrap_or_default();
+    let parts = match outcome {
+        Ok(parts) => parts,
+        Err(failure) => {
+            // the way was not even open: both parts failed
+            let names = [("files", job.files), ("database", job.database)];
+            let wanted = names.into_iter().filter(|(_, wanted)| *wanted);
+            wanted.map(|(name, _)| (name, Err(failure.clone()))).collect()
+        }
+    };
+    if !job.dry_run {
+        for (name, outcome) in &parts {
+            let part = if *name == "files" { &mut past.files } else { &mut past.database };
+            match outcome {
+                Ok(_) => *part = Part { last_success: Some(began), last_error: None },
+                Err(failure) => part.last_error = Some(failure.message.clone()),
+            }
+        }
+        if let Ok(store) = open_past(context) {
+            let _ = store.save(&past);
+        }
+    }
+    drop(lock);
+    sum_up(parts)
+}
+
+type PartOutcome = (&'static str, Verdict);
+
+fn sum_up(parts: Vec<PartOutcome>) -> Verdict {
+    let mut texts = Vec::new();
+    let mut jsons = Vec::new();
+    let mut worst: Option<Failure> = None;
+    for (name, outcome) in parts {
+        match outcome {
+            Ok(report) => {
+                texts.push(report.text);
+                jsons.push(report.json);
+            }
+            Err(failure) => {
+                let message = match &worst {
+                    // one cause, said once
+                    Some(earlier) if earlier.message.ends_with(&failure.message) => earlier.message.clone(),
+                    Some(earlier) => format!("{}\n{name}: {failure}", earlier.message),
+                    None => format!("{name}: {failure}"),
+                };
+                let blame = match (worst.map(|earlier| earlier.blame), failure.blame) {
+                    // what failed weighs more than what was refused
+                    (Some(Blame::Environment), _) | (_, Blame::Environment) => Blame::Environment,
+                    (_, blame) => blame,
+                };
+                worst = Some(Failure { blame, message });
+            }
+        }
+    }
+    if let Some(failure) = worst {
+        return Err(failure);
+    }
+    let json = if jsons.len() == 1 { jsons.remove(0) } else { Value::Array(jsons) };
+    Ok(Report::new(texts.join("\n"), json))
+}
+
+async fn parts(
+    context: &Context,
+    job: &Job,
+    progress: impl FnMut(Progress) + Send + 'static,
+) -> Result<Vec<PartOutcome>, Failure> {
+    let (owned, peer) = (context.clone(), job.peer);
+    let (far, client, state) = blocking(move || {
+        let far: Arc<dyn Far> = Arc::from(way::to_peer(&owned, peer)?);
+        let stream = far.open(Word::Agent).map_err(Failure::environment)?;
+        let mut client = far_node::greet(&owned, stream)?;
+        let state = client.state().map_err(|error| far_node::failure(&error))?;
+        Ok((far, client, state))
+    })
+    .await?;
+    let receiver = Receiver { role: state.role, generation: state.generation, active: state.active };
+    receiver.admits(state.generation).map_err(Failure::guard)?;
+    let client = Arc::new(Mutex::new(client));
+    let mut outcomes: Vec<PartOutcome> = Vec::new();
+    if job.files {
+        let (owned, job, client) = (context.clone(), *job, Arc::clone(&client));
+        let generation = state.generation;
+        let sent = blocking(move || files(&owned, &job, &client, generation, progress)).await;
+        outcomes.push(("files", sent));
+    }
+    if let (true, Some(wanted)) = (job.database, context.profile().database) {
+        let gate = AgentGate { client, generation: state.generation };
+        outcomes.push(("database", database(context, job, &wanted, far.as_ref(), &gate).await));
+    }
+    Ok(outcomes)
+}
+
+/// The trees that are copied: the profile's, and the operator's own; the operator's exclusions apply to all.
+pub fn trees(context: &Context) -> Result<Vec<Tree>, Failure> {
+    let settings = &context.settings.replication;
+    let bad = |error: &dyn std::fmt::Display| Failure::usage(format!("replication: {error}"));
+    let mut trees = Vec::new();
+    for dataset in context.profile().datasets {
+        let filter = Filter::of(dataset).map_err(|error| bad(&error))?;
+        trees.push((dataset.root.to_owned(), filter));
+    }
+    for path in &settings.extra_files {
+        let filter = Filter::new::<&str>(&[], &[]).map_err(|error| bad(&error))?;
+        trees.push((path.clone(), filter));
+    }
+    let below = |root: &str| -> Vec<String> {
+        let prefix = format!("{}/", root.trim_end_matches('/'));
+        settings.exclude.iter().filter_map(|path| path.strip_prefix(&prefix)).map(str::to_owned).collect()
+    };
+    trees
+        .into_iter()
+        .map(|(root, filter)| {
+            let filter = filter.excluding(&below(&root)).map_err(|error| bad(&error))?;
+            Tree::new(&context.root, &root, filter).map_err(|error| bad(&error))
+        })
+        .collect()
+}
+
+fn files(
+    context: &Context,
+    job: &Job,
+    client: &Mutex<Client<UnixStream>>,
+    generation: u64,
+    mut progress: impl FnMut(Progress),
+) -> Verdict {
+    let settings = &context.settings.replication;
+    let options = PushOptions {
+        compare: if job.full { Compare::Full } else { Compare::Quick },
+        guard: DeleteGuard { max_percent: settings.max_delete_percent, max_files: settings.max_delete_files },
+        bandwidth: settings.bandwidth.0,
+        ..PushOptions::default()
+    };
+    let trees = trees(context)?;
+    let mut client = client.lock().unwrap_or_else(PoisonError::into_inner);
+    if job.dry_run {
+        let plans = client.plan_files(&trees, &options).map_err(|error| far_node::failure(&error))?;
+        let text: Vec<String> = plans.iter().map(|plan| plan.to_string().trim_end().to_owned()).collect();
+        let text = text.join("\n");
+        let steps: Vec<&str> = text.lines().collect();
+        return Ok(Report::new(text.clone(), json!({ "part": "files", "dry_run": true, "plan": steps })));
+    }
+    let report = client
+        .push_files(generation, &trees, &options, &mut progress)
+        .map_err(|error| far_node::failure(&error))?;
+    let mut text = format!(
+        "files: {} of {} sent, {} patched, {} deleted, in {:.2} s",
+        report.sent, report.files, report.patched, report.deleted, report.seconds
+    );
+    for line in report.skipped.iter().map(|path| format!("\n  left as it was, it changed meanwhile: {path}"))
+    {
+        text.push_str(&line);
+    }
+    for warning in &report.warnings {
+        text.push_str(&format!("\n  warning: {warning}"));
+    }
+    let json = serde_json::to_value(&report).map_err(Failure::environment)?;
+    Ok(Report::new(text, json))
+}
+
+/// Asks the slave's agent right before COMMIT whether it still is the passive slave of this generation.
+struct AgentGate {
+    client: Arc<Mutex<Client<UnixStream>>>,
+    generation: u64,
+}
+
+#[async_trait]
+impl CommitGate for AgentGate {
+    async fn confirm(&self) -> Result<(), String> {
+        let (client, generation) = (Arc::clone(&self.client), self.generation);
+        let asked = tokio::task::spawn_blocking(move || {
+            client.lock().unwrap_or_else(PoisonError::into_inner).confirm(generation)
+        });
+        match asked.await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+async fn database(
+    context: &Context,
+    job: &Job,
+    wanted: &Database,
+    far: &dyn Far,
+    gate: &dyn CommitGate,
+) -> Verdict {
+    let mut source = way::to_local_database(context).await?;
+    let mut replica = way::to_far_database(context, job.peer, far).await?;
+    let options = db::Options {
+        mode: if job.full { Mode::Full } else { Mode::Incremental },
+        purpose: if job.dry_run { Purpose::DryRun } else { Purpose::Apply },
+        ..db::Options::new(Exclusions::new(wanted.exclude))
+    };
+    let report =
+        db::replicate(&mut source.client, &mut replica.client, &options, gate).await.map_err(|error| {
+            if error.is_refusal() { Failure::guard(error) } else { Failure::environment(error) }
+        })?;
+    let mut json = serde_json::to_value(&report).map_err(Failure::environment)?;
+    json["part"] = json!("database");
+    json["bytes_sent"] = json!(replica.traffic.sent());
+    json["bytes_received"] = json!(replica.traffic.received());
+    if job.dry_run {
+        json["dry_run"] = json!(true);
+        return Ok(Report::new(report.to_string().trim_end(), json));
+    }
+    let text = format!(
+        "database: {} of {} tables changed, rows inserted {}, updated {}, deleted {}, in {:.2} s",
+        report.tables_changed,
+        report.tables,
+        report.rows_inserted,
+        report.rows_updated,
+        report.rows_deleted,
+        report.took.as_secs_f64()
+    );
+    Ok(Report::new(text, json))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::environment(error)))
+}

@@ -1,0 +1,154 @@
+//! Owner, mode, times and extended attributes: read from and given to exactly one inode.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use ha_core::replication::manifest::{Meta, Mtime};
+use ha_core::replication::wire::MAX_XATTRS;
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
+    chownat, getxattr, lgetxattr, listxattr, llistxattr, removexattr, setxattr, statx, utimensat,
+};
+use rustix::io::Errno;
+
+/// What is read of an inode.
+pub(crate) const MASK: StatxFlags = StatxFlags::BASIC_STATS;
+
+type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
+/// Metadata out of a `statx` answer, without extended attributes.
+pub(crate) fn of_statx(stat: &Statx) -> Meta {
+    Meta {
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        mode: stat.stx_mode & 0o7777,
+        mtime: Mtime { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
+        xattrs: BTreeMap::new(),
+    }
+}
+
+/// `statx` of an open descriptor.
+pub(crate) fn stat_fd(fd: impl AsFd) -> rustix::io::Result<Statx> {
+    statx(fd, c"", AtFlags::EMPTY_PATH, MASK)
+}
+
+/// The extended attributes of the entry `name` in the directory `dir`; a symbolic link is not followed.
+pub(crate) fn xattrs_at(dir: impl AsFd, name: &CStr) -> rustix::io::Result<Xattrs> {
+    // there is no "at" form of these calls before Linux 6.13; this path names the open directory itself
+    let mut path = proc_path(dir).into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(name.to_bytes());
+    xattrs(path.as_slice(), true)
+}
+
+/// The extended attributes of an open file or directory, also of one opened only as a path.
+pub(crate) fn xattrs_of(fd: impl AsFd) -> rustix::io::Result<Xattrs> {
+    xattrs(proc_path(fd).as_bytes(), false)
+}
+
+fn xattrs(path: &[u8], last_is_name: bool) -> rustix::io::Result<Xattrs> {
+    // the kernel's own limits: XATTR_LIST_MAX and XATTR_SIZE_MAX
+    let mut list = vec![0; 64 << 10];
+    let listed = if last_is_name { llistxattr(path, &mut list[..]) } else { listxattr(path, &mut list[..]) };
+    let length = match listed {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => 0,
+        Err(error) => return Err(error),
+    };
+    let mut found = BTreeMap::new();
+    if length == 0 {
+        return Ok(found);
+    }
+    let mut value = vec![0; 64 << 10];
+    let mut total = 0;
+    for name in list[..length].split(|byte| *byte == 0).filter(|name| is_copied(name)) {
+        let read = if last_is_name {
+            lgetxattr(path, name, &mut value[..])
+        } else {
+            getxattr(path, name, &mut value[..])
+        };
+        match read {
+            Ok(length) => {
+                total += name.len() + length;
+                if total > MAX_XATTRS {
+                    return Err(Errno::TOOBIG);
+                }
+                found.insert(name.into(), value[..length].into());
+            }
+            // removed since it was listed, or not ours to read
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Attributes that belong to a file's content and access. Labels of a security module belong to the node's own policy,
+/// `trusted.overlay.*` to the file system below.
+fn is_copied(name: &[u8]) -> bool {
+    const EXACT: [&[u8]; 3] =
+        [b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default"];
+    name.starts_with(b"user.")
+        || EXACT.contains(&name)
+        || (name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay."))
+}
+
+/// Gives the open file or directory `meta`; it may be opened as a path only. What is so already is not touched.
+pub(crate) fn apply(fd: impl AsFd, meta: &Meta) -> io::Result<()> {
+    let fd = fd.as_fd();
+    let path = proc_path(fd);
+    let stat = stat_fd(fd)?;
+    if (stat.stx_uid, stat.stx_gid) != (meta.uid, meta.gid) {
+        let (owner, group) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        chownat(fd, c"", Some(owner), Some(group), AtFlags::EMPTY_PATH)?;
+    }
+    // after the owner, because a change of owner drops file capabilities
+    let present = xattrs_of(fd)?;
+    for name in present.keys().filter(|name| !meta.xattrs.contains_key(*name)) {
+        removexattr(path.as_str(), &**name)?;
+    }
+    for (name, value) in meta.xattrs.iter().filter(|(name, value)| present.get(*name) != Some(value)) {
+        if !is_copied(name) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an extended attribute of a kind that is not copied",
+            ));
+        }
+        setxattr(path.as_str(), &**name, value, XattrFlags::empty())?;
+    }
+    // after the owner, because a change of owner drops set-id bits; after the ACL, whose mask the group bits are
+    chmodat(CWD, path.as_str(), Mode::from_raw_mode(meta.mode.into()), AtFlags::empty())?;
+    utimensat(CWD, path.as_str(), &times(meta.mtime), AtFlags::empty())?;
+    Ok(())
+}
+
+/// Gives the symbolic link `name` its owner and time; the link itself is meant, not what it points to.
+pub(crate) fn apply_to_symlink(dir: impl AsFd, name: &str, meta: &Meta) -> io::Result<()> {
+    let dir = dir.as_fd();
+    let stat = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, MASK)?;
+    if (stat.stx_uid, stat.stx_gid) != (meta.uid, meta.gid) {
+        let (owner, group) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        chownat(dir, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    utimensat(dir, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+/// Sets only the time of last write.
+pub(crate) fn set_mtime(fd: impl AsFd, mtime: Mtime) -> io::Result<()> {
+    Ok(utimensat(CWD, proc_path(fd).as_str(), &times(mtime), AtFlags::empty())?)
+}
+
+fn times(mtime: Mtime) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },
+    }
+}
+
+/// A path that leads to exactly this open inode, whatever its name is by now.
+fn proc_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}

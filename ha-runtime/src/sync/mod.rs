@@ -1,0 +1,31 @@
+//! File replication: trees are scanned into manifests, the plan of [`ha_core::replication::plan`] is carried out.
+//!
+//! The near end sends what the plan says; the far end first receives every content beside its place, then, in one go and
+//! only if nothing changed its mind meanwhile, renames all of it.
+
+mod apply;
+mod delta;
+mod error;
+mod link;
+mod meta;
+mod push;
+mod scan;
+mod source;
+mod stage;
+mod trash;
+mod tree;
+
+pub(crate) use apply::{Stopped, commit};
+pub use error::{SyncError, TreeError};
+pub(crate) use link::{Link, read_frame, write_frame};
+pub use push::{Compare, FilesReport, Mode, Progress, PushOptions, TreePlan};
+pub(crate) use push::{plan_trees, push};
+pub use scan::{Digests, Scan, scan};
+pub(crate) use stage::{Incoming, ReceiveError, Stage};
+pub use trash::TrashLimit;
+pub(crate) use trash::{Trash, size_below};
+pub use tree::Tree;
+pub(crate) use tree::{Cursor as TreeCursor, STAGE_PREFIX};
+
+#[cfg(test)]
+mod tests;

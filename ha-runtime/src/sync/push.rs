@@ -1,0 +1,358 @@
+//! The near end: scan, ask, plan, send.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use ha_core::replication::guard::{Counts, DeleteGuard};
+use ha_core::replication::manifest::{Entry, Kind, Manifest};
+use ha_core::replication::path::RelPath;
+use ha_core::replication::plan::{DeltaLimits, Plan, Rules, plan};
+use ha_core::replication::step::{Because, Removal, Step};
+use ha_core::replication::wire::{Action, ErrorKind, Frame, Outcome};
+use serde::Serialize;
+
+use super::error::SyncError;
+use super::link::{Link, tame};
+use super::scan::{Digests, scan};
+use super::source::{Sent, Target, send_file};
+use super::tree::{Cursor, Tree};
+
+/// Entries that a far end's manifest may have; beyond it, it is not read on.
+const MAX_ENTRIES: usize = 4_000_000;
+
+/// How contents are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compare {
+    /// By size and time, as `rsync` does.
+    #[default]
+    Quick,
+    /// By digest: both nodes read every file (`--full`).
+    Full,
+}
+
+/// [`Compare`] as the report names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Size and time decided.
+    Incremental,
+    /// Digests decided.
+    Full,
+}
+
+/// What the settings say about a replication of files.
+#[derive(Debug, Clone, Default)]
+pub struct PushOptions {
+    /// How contents are compared.
+    pub compare: Compare,
+    /// How much may be deleted.
+    pub guard: DeleteGuard,
+    /// What is patched instead of sent.
+    pub delta: DeltaLimits,
+    /// Bytes a second at most.
+    pub bandwidth: Option<u64>,
+}
+
+/// How far a replication has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the files that are at the far end.
+    pub done: u64,
+    /// Bytes of all files that must get there.
+    pub total: u64,
+}
+
+/// What one dataset needs. Prints as its steps, for `--dry-run`.
+#[derive(Debug)]
+pub struct TreePlan {
+    /// Its name.
+    pub dataset: String,
+    /// The steps.
+    pub plan: Plan,
+    /// What is not copied although no rule excludes it.
+    pub warnings: Vec<String>,
+    source: Manifest,
+    index: u16,
+}
+
+impl std::fmt::Display for TreePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{}:", self.dataset)?;
+        self.plan.to_string().lines().try_for_each(|line| writeln!(f, "  {line}"))
+    }
+}
+
+/// What a replication of files did, in the words of `replicate --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "part", rename = "files")]
+pub struct FilesReport {
+    /// How contents were compared.
+    pub mode: Mode,
+    /// From the first question to the last answer.
+    pub seconds: f64,
+    /// Files and links that take part.
+    pub files: u64,
+    /// Files that were sent whole.
+    pub sent: u64,
+    /// Files that were sent as blocks.
+    pub patched: u64,
+    /// Files and links that the replica lost.
+    pub deleted: u64,
+    /// Entries that changed in any way.
+    pub changed: u64,
+    /// On the connection.
+    pub bytes_sent: u64,
+    /// On the connection.
+    pub bytes_received: u64,
+    /// Whether every content that travelled had the source's digest before it was renamed into place.
+    pub verified: bool,
+    /// Files that changed while they were read, or vanished; the replica keeps what it had.
+    pub skipped: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// What each tree needs; nothing is changed.
+pub(crate) fn plan_trees<S: Read + Write + AsFd>(
+    link: &mut Link<S>,
+    accepted: &[String],
+    trees: &[Tree],
+    options: &PushOptions,
+) -> Result<Vec<TreePlan>, SyncError> {
+    let mut plans = Vec::new();
+    for tree in trees {
+        let index = accepted.iter().position(|name| name == tree.name());
+        let index = index.and_then(|index| u16::try_from(index).ok());
+        let index = index.ok_or_else(|| SyncError::UnknownDataset(tree.name().to_owned()))?;
+        let full = options.compare == Compare::Full;
+        let replica = ask_manifest(link, index, full)?;
+        let found = scan(tree, if full { Digests::Yes } else { Digests::No })?;
+        let rules = Rules { filter: tree.filter().clone(), delta: options.delta };
+        let planned = plan(&found.manifest, &replica, &rules);
+        let mut warnings = found.warnings;
+        warnings.extend(planned.blocked.iter().map(|path| {
+            format!("{} is left alone on the replica: it holds what is excluded", tree.display(path))
+        }));
+        plans.push(TreePlan {
+            dataset: tree.name().to_owned(),
+            plan: planned,
+            warnings,
+            source: found.manifest,
+            index,
+        });
+    }
+    Ok(plans)
+}
+
+/// Refuses what the guards refuse, tree by tree and all together.
+fn check(plans: &[TreePlan], guard: DeleteGuard) -> Result<(), SyncError> {
+    let refuse = |dataset: &str, why| SyncError::Guard { dataset: dataset.to_owned(), why };
+    for tree in plans {
+        guard.check(tree.plan.counts).map_err(|why| refuse(&tree.dataset, why))?;
+    }
+    let total = plans.iter().fold(Counts::default(), |sum, tree| sum.and(tree.plan.counts));
+    // shares were looked at tree by tree
+    let all = DeleteGuard { max_percent: 100, ..guard };
+    if total.source > 0 {
+        all.check(total).map_err(|why| refuse("all datasets together", why))
+    } else {
+        Ok(())
+    }
+}
+
+fn ask_manifest<S: Read + Write + AsFd>(
+    link: &mut Link<S>,
+    dataset: u16,
+    digests: bool,
+) -> Result<Manifest, SyncError> {
+    let asked = "a request for its list of files";
+    let mut all = Vec::new();
+    let mut answer = link.ask(asked, &Frame::AskManifest { dataset, digests })?;
+    loop {
+        let Frame::Entries { entries, last } = answer else { return Err(SyncError::Unexpected { asked }) };
+        let nothing_new = entries.is_empty();
+        all.extend(entries);
+        if last {
+            return Ok(Manifest::from_entries(all)?);
+        }
+        if nothing_new || all.len() > MAX_ENTRIES {
+            return Err(SyncError::Unexpected { asked });
+        }
+        answer = link.receive(asked)?;
+    }
+}
+
+/// Makes the far end's trees equal to these. See [`SyncError`] for the state that each failure leaves.
+pub(crate) fn push<S: Read + Write + AsFd>(
+    link: &mut Link<S>,
+    accepted: &[String],
+    generation: u64,
+    trees: &[Tree],
+    options: &PushOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<FilesReport, SyncError> {
+    let start = Instant::now();
+    let (sent_before, received_before) = (link.sent, link.received);
+    link.limit(options.bandwidth);
+    let mut options = options.clone();
+    let mut run = loop {
+        let error = match push_once(link, accepted, generation, trees, &options, progress) {
+            Ok(run) => break run,
+            Err(error) => error,
+        };
+        let heard = match error {
+            SyncError::Cut(_) | SyncError::Wire(_) => false,
+            // the first error is the one to report, whatever becomes of the connection now
+            _ => link.resync().is_ok(),
+        };
+        match error {
+            // a block digest was wrong (they are weak): the strong one noticed, so whole files are next
+            SyncError::Remote { kind: ErrorKind::Corrupt, .. } if heard && options.delta.max > 0 => {
+                options.delta = DeltaLimits { min: u64::MAX, max: 0 };
+            }
+            error => return Err(error),
+        }
+    };
+    run.warnings.extend(run.outcome.warnings.iter().map(|text| tame(text)));
+    Ok(FilesReport {
+        mode: match options.compare {
+            Compare::Quick => Mode::Incremental,
+            Compare::Full => Mode::Full,
+        },
+        seconds: start.elapsed().as_secs_f64(),
+        files: run.files,
+        sent: run.sent,
+        patched: run.patched,
+        deleted: run.outcome.deleted,
+        changed: run.changed,
+        bytes_sent: link.sent - sent_before,
+        bytes_received: link.received - received_before,
+        verified: true,
+        skipped: run.skipped,
+        warnings: run.warnings,
+    })
+}
+
+#[derive(Default)]
+struct Run {
+    files: u64,
+    sent: u64,
+    patched: u64,
+    changed: u64,
+    skipped: Vec<String>,
+    warnings: Vec<String>,
+    outcome: Outcome,
+}
+
+fn push_once<S: Read + Write + AsFd>(
+    link: &mut Link<S>,
+    accepted: &[String],
+    generation: u64,
+    trees: &[Tree],
+    options: &PushOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Run, SyncError> {
+    let Frame::Ready = link.ask("the opening", &Frame::Begin { generation })? else {
+        return Err(SyncError::Unexpected { asked: "the opening" });
+    };
+    let mut plans = plan_trees(link, accepted, trees, options)?;
+    check(&plans, options.guard)?;
+
+    let mut run = Run::default();
+    let size = |step: &Step| match step {
+        Step::Send { size, .. } | Step::Patch { size, .. } => *size,
+        _ => 0,
+    };
+    let total = plans.iter().flat_map(|tree| &tree.plan.steps).map(size).sum();
+    let mut done = 0;
+    let mut left_out: Vec<BTreeSet<RelPath>> = Vec::new();
+    for (tree, planned) in trees.iter().zip(&plans) {
+        let mut missing = BTreeSet::new();
+        let mut cursor = tree.open()?.map(Cursor::new);
+        for step in &planned.plan.steps {
+            let (path, patch) = match step {
+                Step::Send { path, .. } => (path, false),
+                Step::Patch { path, .. } => (path, true),
+                // another name of what did not arrive does not arrive either
+                Step::Link { path, to } if missing.contains(to) => {
+                    missing.insert(path.clone());
+                    continue;
+                }
+                _ => continue,
+            };
+            let mut target = Target { link: &mut *link, generation, dataset: planned.index };
+            let sent = match &mut cursor {
+                Some(cursor) => send_file(&mut target, tree, cursor, path, patch)?,
+                None => Sent::Vanished,
+            };
+            let why = match sent {
+                Sent::Whole => None,
+                Sent::Vanished => Some("vanished"),
+                Sent::Unsteady => Some("changed each time that it was read"),
+            };
+            if let Some(why) = why {
+                run.skipped.push(format!("{} {why}", tree.display(path)));
+                missing.insert(path.clone());
+            } else if patch {
+                run.patched += 1;
+            } else {
+                run.sent += 1;
+            }
+            done += size(step);
+            progress(Progress { done, total });
+        }
+        left_out.push(missing);
+    }
+    for (planned, left_out) in plans.iter().zip(&left_out) {
+        for step in planned.plan.steps.iter().filter(|step| is_done(step, left_out)) {
+            let Some(action) = action(step, &planned.source) else { continue };
+            run.changed += u64::from(!matches!(step, Step::SetMeta { because: Because::Touched, .. }));
+            link.send(&Frame::Step { generation, dataset: planned.index, action })?;
+        }
+        run.files += planned.plan.counts.source;
+    }
+    run.warnings.extend(plans.iter_mut().flat_map(|tree| std::mem::take(&mut tree.warnings)));
+
+    let Frame::Prepared { .. } = link.ask("the preparation", &Frame::Prepare { generation })? else {
+        return Err(SyncError::Unexpected { asked: "the preparation" });
+    };
+    let Frame::Committed(outcome) = link.ask("the commit", &Frame::Commit { generation })? else {
+        return Err(SyncError::Unexpected { asked: "the commit" });
+    };
+    run.outcome = outcome;
+    Ok(run)
+}
+
+/// Whether a step still makes sense when the contents of `left_out` did not arrive.
+fn is_done(step: &Step, left_out: &BTreeSet<RelPath>) -> bool {
+    match step {
+        Step::Send { path, .. } | Step::Patch { path, .. } | Step::Link { path, .. } => {
+            !left_out.contains(path)
+        }
+        // what the file would have replaced stays
+        Step::Delete { path, because: Removal::InTheWay, .. } => {
+            !left_out.iter().any(|missing| path == missing || path.is_below(missing))
+        }
+        Step::Delete { because: Removal::Gone, .. }
+        | Step::MakeDir { .. }
+        | Step::SetMeta { .. }
+        | Step::Symlink { .. } => true,
+    }
+}
+
+fn action(step: &Step, source: &Manifest) -> Option<Action> {
+    let entry = |path: &RelPath| source.get(path).cloned();
+    Some(match step {
+        Step::MakeDir { path } => Action::MakeDir { path: path.clone() },
+        Step::Send { path, .. } | Step::Patch { path, .. } => Action::Place { path: path.clone() },
+        Step::SetMeta { path, .. } => Action::SetMeta { path: path.clone(), meta: entry(path)?.meta },
+        Step::Link { path, to } => Action::Link { path: path.clone(), to: to.clone() },
+        Step::Symlink { path, .. } => {
+            let Entry { kind: Kind::Symlink { target }, meta } = entry(path)? else { return None };
+            Action::Symlink { path: path.clone(), target: target.into(), meta }
+        }
+        Step::Delete { path, .. } => Action::Delete { path: path.clone() },
+    })
+}

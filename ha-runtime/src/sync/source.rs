@@ -1,0 +1,143 @@
+//! The near end reads a file while its owner may be writing it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+
+use ha_core::replication::path::RelPath;
+use ha_core::replication::wire::{CHUNK, Frame, WINDOW};
+
+use std::io::Write;
+
+use super::delta;
+use super::error::SyncError;
+use super::link::Link;
+use super::meta;
+use super::scan::{meta_of, stamp};
+use super::stage::open_regular;
+use super::tree::{Cursor, Tree};
+
+/// How often a file that changes while it is read is read again.
+const ATTEMPTS: usize = 3;
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The far end has all of it.
+    Whole,
+    /// It was there no more.
+    Vanished,
+    /// It changed each time that it was read.
+    Unsteady,
+}
+
+/// Where contents go.
+pub(crate) struct Target<'a, S> {
+    pub(crate) link: &'a mut Link<S>,
+    pub(crate) generation: u64,
+    pub(crate) dataset: u16,
+}
+
+/// Sends the content of the file at `path`, as blocks that changed if `patch`.
+pub(crate) fn send_file<S: Read + Write + AsFd>(
+    target: &mut Target<'_, S>,
+    tree: &Tree,
+    cursor: &mut Cursor,
+    path: &RelPath,
+    patch: bool,
+) -> Result<Sent, SyncError> {
+    for _ in 0..ATTEMPTS {
+        let fail = |error: io::Error| tree.error("read", path, error);
+        let Some(mut file) = open_regular(cursor, path).map_err(fail)? else { return Ok(Sent::Vanished) };
+        let before = meta::stat_fd(&file).map_err(|e| fail(e.into()))?;
+        let own = meta_of(&file, &before).map_err(|e| fail(e.into()))?;
+        let (generation, dataset) = (target.generation, target.dataset);
+        let size = before.stx_size;
+        target.link.send(&Frame::File { generation, dataset, path: path.clone(), size, meta: own })?;
+        let mut reading = Reading { file: &mut file, hasher: blake3::Hasher::new(), left: size };
+        let read = if patch { target.windows(&mut reading, size) } else { target.chunks(&mut reading) };
+        let digest = *reading.hasher.finalize().as_bytes();
+        match read {
+            Ok(()) => {}
+            // shorter than it was: it changed, which is found below
+            Err(SendError::Source(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(SendError::Source(error)) => return Err(fail(error).into()),
+            Err(SendError::Far(error)) => return Err(error),
+        }
+        let after = meta::stat_fd(&file).map_err(|e| fail(e.into()))?;
+        if stamp(&before) == stamp(&after) {
+            target.link.send(&Frame::FileEnd { generation, digest })?;
+            return Ok(Sent::Whole);
+        }
+        target.link.send(&Frame::Abandon { generation })?;
+    }
+    Ok(Sent::Unsteady)
+}
+
+enum SendError {
+    Source(io::Error),
+    Far(SyncError),
+}
+
+impl From<SyncError> for SendError {
+    fn from(error: SyncError) -> SendError {
+        SendError::Far(error)
+    }
+}
+
+struct Reading<'a> {
+    file: &'a mut File,
+    hasher: blake3::Hasher,
+    left: u64,
+}
+
+impl Reading<'_> {
+    /// The next bytes, at most `limit`; empty at the end of what was announced.
+    fn next(&mut self, limit: u64) -> Result<Vec<u8>, SendError> {
+        let mut bytes = vec![0; limit.min(self.left) as usize];
+        self.file.read_exact(&mut bytes).map_err(SendError::Source)?;
+        self.hasher.update(&bytes);
+        self.left -= bytes.len() as u64;
+        Ok(bytes)
+    }
+}
+
+impl<S: Read + Write + AsFd> Target<'_, S> {
+    fn chunks(&mut self, reading: &mut Reading<'_>) -> Result<(), SendError> {
+        while reading.left > 0 {
+            let bytes = reading.next(CHUNK as u64)?;
+            self.link.send(&Frame::Data { generation: self.generation, bytes })?;
+        }
+        Ok(())
+    }
+
+    fn windows(&mut self, reading: &mut Reading<'_>, size: u64) -> Result<(), SendError> {
+        while reading.left > 0 {
+            let offset = size - reading.left;
+            let answer = self.link.ask("a request for block digests", &Frame::AskSignature { offset })?;
+            let Frame::Signature(signature) = answer else {
+                return Err(SyncError::Unexpected { asked: "a request for block digests" }.into());
+            };
+            if signature.is_empty() {
+                // the present file ends here: the rest is new
+                return self.chunks(reading);
+            }
+            let window = reading.next(WINDOW)?;
+            let delta = delta::diff(signature, &window)
+                .map_err(|_| SyncError::Unexpected { asked: "a request for block digests" })?;
+            let generation = self.generation;
+            if delta.len() < window.len() {
+                let count = delta.len().div_ceil(CHUNK);
+                for (index, part) in delta.chunks(CHUNK).enumerate() {
+                    let (bytes, last) = (part.to_vec(), index + 1 == count);
+                    self.link.send(&Frame::Delta { generation, bytes, last })?;
+                }
+            } else {
+                for part in window.chunks(CHUNK) {
+                    self.link.send(&Frame::Data { generation, bytes: part.to_vec() })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
