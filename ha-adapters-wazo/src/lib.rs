@@ -1,0 +1,105 @@
+//! Wazo as data: what is copied, which commands start and stop telephony, and what a role change does.
+//!
+//! No IO and nothing that decides: constants with their sources, the parser of the role file, and the lowering of a
+//! role change to effects. Sources are named as follows.
+//!
+//! | name | source |
+//! | --- | --- |
+//! | the documentation | Wazo documentation, "High availability (HA)" |
+//! | the scripts | `xivo-check-master-status`, `xivo-manage-slave-services`, `xivo-master-slave-db-replication`, `wazo-sync` |
+//! | sysconfd | `wazo-sysconfd`, plugin `ha_config` |
+//! | confd | `wazo-confd`, plugins `ha`, `registrar`, `device` |
+
+#![forbid(unsafe_code)]
+// test code may say what it expects
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+mod files;
+mod role_change;
+mod role_file;
+mod services;
+mod tables;
+
+use std::time::Duration;
+
+use ha_core::profile::{Direction, Script, SeedRound, SipPlan, SipTimers};
+use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError};
+
+/// Wazo, as its documentation describes it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wazo;
+
+/// Wazo's constants.
+pub const PROFILE: Profile = Profile {
+    name: "wazo",
+    program: "wazo-ha",
+    // The documentation: the master's two scripts run "every hour (:00)" and send.
+    direction: Direction::Push,
+    schedule: "0 * * * *",
+    // xivo-check-master-status: ping -c 3 -i 10, from cron every minute.
+    seed_round: SeedRound { pings: 3, spacing: Duration::from_secs(10), every: Duration::from_secs(60) },
+    datasets: files::DATASETS,
+    database: Some(tables::DATABASE),
+    services: services::PLAN,
+    observe: services::OBSERVATION,
+    sip: Some(SIP),
+    scripts: SCRIPTS,
+    role_file: role_file::PATH,
+    restart: services::RESTART,
+    // Devices are resynchronised over confd, which has a call for it: see `Effect::SynchronizeDevices`.
+    resync: &[],
+    // ssh-keygen's -C in `wazo-sync -i`.
+    key_comment: "XiVO HA",
+    // The documentation: never "a downtime of more than 5 minutes of their basic telephony service".
+    promise: Duration::from_secs(300),
+};
+
+/// The documentation: minexpiry 3 minutes, maxexpiry 5, defaultexpiry 4. Outside a pair: what the products ship.
+const SIP: SipPlan = SipPlan {
+    paired: SipTimers {
+        min: Duration::from_secs(180),
+        default: Duration::from_secs(240),
+        max: Duration::from_secs(300),
+    },
+    shipped: SipTimers {
+        min: Duration::from_secs(60),
+        default: Duration::from_secs(120),
+        max: Duration::from_secs(3600),
+    },
+};
+
+/// The documentation, "Internals": four scripts. `xivo-sync` is `wazo-sync`'s former name, still installed.
+const SCRIPTS: &[(&str, Script)] = &[
+    ("xivo-check-master-status", Script::CheckMaster),
+    ("xivo-manage-slave-services", Script::ManageServices),
+    ("xivo-master-slave-db-replication", Script::ReplicateDatabase),
+    ("wazo-sync", Script::Sync),
+    ("xivo-sync", Script::Sync),
+];
+
+impl Distribution for Wazo {
+    fn profile(&self) -> &'static Profile {
+        &PROFILE
+    }
+
+    fn parse_role(&self, text: Option<&str>) -> Result<RoleConfig, RoleError> {
+        role_file::parse(text)
+    }
+
+    fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
+        role_change::apply(change)
+    }
+}
+
+#[cfg(test)]
+mod golden;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wazo_keeps_every_promise_of_a_distribution() {
+        ha_core::testkit::conformance(&Wazo);
+    }
+}

@@ -1,0 +1,121 @@
+//! `/etc/xivo/ha.conf`: which role, with whom.
+
+use serde::{Deserialize, Serialize};
+
+use ha_core::{Effect, Role, RoleConfig, RoleError};
+
+/// sysconfd's file. The product reads it as well, so its form is the product's.
+pub(crate) const PATH: &str = "/etc/xivo/ha.conf";
+
+/// What the product writes: these two keys, in this order. A key it does not know is refused rather than lost.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HaConf {
+    node_type: String,
+    remote_address: String,
+}
+
+/// What to do with a file that says something else.
+const RIGHT: &str = "right is {\"node_type\": \"master\", \"remote_address\": \"the slave's address\"}, or slave with the \
+    master's address, or disabled with \"\"; correct it, or remove it and run `configure`";
+
+/// The role that the file names. `None` (no file, as on every new machine) is `disabled`.
+pub(crate) fn parse(text: Option<&str>) -> Result<RoleConfig, RoleError> {
+    let Some(text) = text else { return Ok(RoleConfig::Disabled) };
+    let conf: HaConf = serde_json::from_str(text)
+        .map_err(|err| RoleError::BadFile { file: PATH, why: format!("{err}; {RIGHT}") })?;
+    RoleConfig::new(conf.node_type.parse()?, &conf.remote_address)
+}
+
+/// The file's text: a plain JSON dump without a line end.
+pub(crate) fn render(role: &RoleConfig) -> String {
+    // serde_json's own form has no space after the separators; the product's has one
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    format!(
+        "{{\"node_type\": {}, \"remote_address\": {}}}",
+        quoted(role.role().word()),
+        quoted(&role.remote_address())
+    )
+}
+
+/// The effect that makes the role the node's.
+pub(crate) fn write(role: &RoleConfig) -> Effect {
+    Effect::WriteFile { path: PATH.to_owned(), content: render(role), mode: 0o644 }
+}
+
+/// The sentinel that marks the role for the products' own scripts.
+pub(crate) fn sentinel(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Disabled => None,
+        Role::Master => Some(IS_PRIMARY),
+        Role::Slave => Some(IS_SECONDARY),
+    }
+}
+
+/// "This node is a master."
+pub(crate) const IS_PRIMARY: &str = "/var/lib/wazo/is-primary";
+/// "This node is a slave": without it the check script acts on nothing.
+pub(crate) const IS_SECONDARY: &str = "/var/lib/wazo/is-secondary";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for role in [
+            RoleConfig::Disabled,
+            RoleConfig::new(Role::Master, "10.77.0.12").unwrap(),
+            RoleConfig::new(Role::Slave, "2001:db8::11").unwrap(),
+        ] {
+            assert_eq!(parse(Some(&render(&role))), Ok(role));
+        }
+    }
+
+    #[test]
+    fn the_text_is_the_products_own() {
+        let master = RoleConfig::new(Role::Master, "10.77.0.12").unwrap();
+        assert_eq!(render(&master), r#"{"node_type": "master", "remote_address": "10.77.0.12"}"#);
+        assert_eq!(render(&RoleConfig::Disabled), r#"{"node_type": "disabled", "remote_address": ""}"#);
+    }
+
+    #[test]
+    fn a_machine_without_the_file_is_disabled() {
+        assert_eq!(parse(None), Ok(RoleConfig::Disabled));
+    }
+
+    #[test]
+    fn a_disabled_node_needs_no_address_but_the_key() {
+        let left_over = r#"{"remote_address":"10.77.0.12","node_type":"disabled"}"#;
+        assert_eq!(parse(Some(left_over)), Ok(RoleConfig::Disabled));
+    }
+
+    #[test]
+    fn a_file_that_the_product_would_not_write_is_refused_with_what_would_be_right() {
+        for (text, says) in [
+            ("", "EOF while parsing"),
+            ("[]", "invalid length"),
+            ("master", "expected value"),
+            (r#"{"node_type": "master"}"#, "missing field `remote_address`"),
+            (r#"{"remote_address": ""}"#, "missing field `node_type`"),
+            (r#"{"node_type": null, "remote_address": ""}"#, "invalid type: null"),
+            (r#"{"node_type": "disabled", "remote_address": "", "vip": ""}"#, "unknown field `vip`"),
+            (r#"{"node_type": "disabled", "remote_address": ""} x"#, "trailing characters"),
+        ] {
+            let refusal = parse(Some(text)).unwrap_err().to_string();
+            assert!(refusal.starts_with("/etc/xivo/ha.conf cannot be read as a role: "), "{text}: {refusal}");
+            assert!(refusal.contains(says), "{text}: {refusal}");
+            assert!(refusal.ends_with(RIGHT), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_role_or_address_that_cannot_be_is_named() {
+        let parse = |kind: &str, remote: &str| {
+            parse(Some(&format!(r#"{{"node_type": "{kind}", "remote_address": "{remote}"}}"#))).unwrap_err()
+        };
+        assert_eq!(parse("standby", "10.77.0.12"), RoleError::UnknownRole("standby".to_owned()));
+        assert_eq!(parse("slave", ""), RoleError::RemoteMissing(Role::Slave));
+        assert_eq!(parse("master", "pbx2"), RoleError::NotAnAddress("pbx2".to_owned()));
+    }
+}
