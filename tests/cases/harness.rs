@@ -1,0 +1,185 @@
+//! The lab itself: hosts, faults, commands that stand for Wazo's, sshd, PostgreSQL.
+
+use std::fs;
+use std::process::Command;
+
+use ha_tests::wait::{self, pass, seconds};
+use ha_tests::{Host, Lab, Moment, Pair, SipWatch};
+
+use crate::{commit, database, journal};
+
+fn pings(lab: &Lab, from: Host, to: Host) -> bool {
+    lab.exec(from, &["ping", "-q", "-c", "1", "-W", "1", &to.address().to_string()]).succeeded()
+}
+
+#[test]
+fn every_fault_does_what_it_says_and_its_end_undoes_it() {
+    use Host::{Client, Master, Slave};
+    let Some(lab) = Lab::up() else { return };
+    assert_eq!(lab.exec(Slave, &["uname", "-n"]).ok().trim(), "slave");
+    assert!(pings(&lab, Slave, Master));
+
+    lab.cut(Master);
+    assert!(!pings(&lab, Slave, Master), "cut");
+    lab.heal(Master);
+    wait::until("healed", seconds(3.0), || pings(&lab, Slave, Master).then_some(()));
+
+    lab.part(Master, Slave);
+    assert!(!pings(&lab, Slave, Master) && pings(&lab, Client, Master) && pings(&lab, Client, Slave), "part");
+    lab.mend();
+    lab.drop_frames(Master, Slave);
+    assert!(!pings(&lab, Slave, Master), "no answer comes back");
+    lab.mend();
+    lab.lose(90, Slave, Master);
+    let some = lab.exec(Slave, &["ping", "-q", "-c", "40", "-i", "0.02", "-W", "1", "10.77.0.11"]).stdout;
+    assert!(
+        some.contains("packet loss") && !some.contains(" 0% packet loss"),
+        "nine of ten are lost: {some}"
+    );
+    lab.mend();
+    lab.filter(Slave, Master, "udp dport 5060");
+    assert!(pings(&lab, Slave, Master), "only SIP is filtered");
+    lab.mend();
+
+    lab.freeze(Master);
+    assert!(pings(&lab, Slave, Master), "a frozen host's kernel still answers");
+    lab.thaw(Master);
+    lab.sh(Master, "echo kept > /etc/lab-only").ok();
+    assert!(!fs::exists("/etc/lab-only").unwrap(), "a host's disk is not the machine's");
+    assert_eq!(fs::read_to_string(lab.disk(Master, "/etc/lab-only")).unwrap(), "kept\n");
+    lab.crash(Master);
+    assert!(!pings(&lab, Slave, Master), "crashed");
+    lab.boot(Master);
+    assert!(pings(&lab, Slave, Master), "booted");
+    assert_eq!(lab.sh(Master, "cat /etc/lab-only").ok(), "kept\n", "the disk survives");
+}
+
+#[test]
+fn a_lab_is_gone_when_its_test_is() {
+    let Some(lab) = Lab::up() else { return };
+    let name = lab.name().to_owned();
+    let namespaces =
+        || String::from_utf8(Command::new("ip").args(["netns", "list"]).output().unwrap().stdout).unwrap();
+    assert!(namespaces().contains(&name));
+    drop(lab);
+    assert!(!namespaces().contains(&name));
+    assert!(!fs::exists(std::env::temp_dir().join(format!("{name}.d"))).unwrap());
+}
+
+#[test]
+fn the_commands_of_a_wazo_host_do_their_part() {
+    use Host::{Master, Slave};
+    let Some(pair) = Pair::wazo().unconfigured().up() else { return };
+    let watch = SipWatch::start(&pair.lab);
+    pair.await_serving(&[Master], seconds(5.0));
+    assert!(
+        pair.lab.sh(Slave, "wazo-service start; wazo-service status all").code == 1,
+        "disabled: does not start"
+    );
+    let begin = Moment::now();
+    pair.lab.sh(Slave, "wazo-service enable && wazo-service start && wazo-service status all").ok();
+    assert_eq!(pair.acts(Slave, begin).len(), 2);
+    assert_eq!(pair.starts(Slave, begin).len(), 1);
+    assert_eq!(pair.stops(Slave, begin).len(), 0);
+    pair.await_serving(&[Master, Slave], seconds(5.0));
+
+    pair.lab.sh(Master, "kill -STOP $(cat /run/asterisk/asterisk.pid)").ok();
+    pair.await_serving(&[Slave], seconds(5.0));
+    pair.lab.sh(Master, "kill -CONT $(cat /run/asterisk/asterisk.pid)").ok();
+    pair.await_serving(&[Master, Slave], seconds(5.0));
+    pair.lab.sh(Master, "wazo-service stop wazo").ok();
+    pair.await_serving(&[Slave], seconds(5.0));
+    pass(seconds(1.0));
+    assert!(watch.answers(Slave) && !watch.answers(Master));
+    assert!(watch.changes().iter().any(|event| event.is("master", "down") && event.at > begin));
+
+    pair.lab.sh(Slave, "echo 'exit 7' > /run/lab/on/dhcpd-update; dhcpd-update -dr").exits(7);
+    pair.lab.sh(Slave, "echo text | mail -s subject root").ok();
+    assert!(pair.mails(Slave).contains("text"));
+}
+
+#[test]
+fn sshd_lets_the_other_node_in_for_the_agent_only() {
+    let Some(pair) = Pair::wazo().unconfigured().up() else { return };
+    let ssh = "ssh -o BatchMode=yes -i /root/.ssh/xivo_id_rsa root@10.77.0.12";
+    let ran = pair.lab.sh(Host::Master, &format!("{ssh} 'touch /etc/intruder; uname -n' </dev/null"));
+    assert!(!ran.stderr.contains("denied") && !ran.stderr.contains("verification"), "{}", ran.stderr);
+    assert!(!ran.stdout.contains("slave"), "only the agent may be run: {}", ran.stdout);
+    assert!(!pair.lab.disk(Host::Slave, "/etc/intruder").exists());
+    let password = "sshpass -p secret ssh -o PubkeyAuthentication=no root@10.77.0.12 uname -n";
+    assert_eq!(pair.lab.sh(Host::Master, password).ok().trim(), "slave");
+}
+
+#[test]
+fn both_databases_have_the_tables_of_a_wazo() {
+    let Some(pair) = Pair::wazo().unconfigured().database(30, 3).up() else { return };
+    let tables = "select count(*) from pg_tables where schemaname = 'public'";
+    for (host, users) in [(Host::Master, "30"), (Host::Slave, "3")] {
+        assert_eq!(pair.sql(host, tables).trim(), "189");
+        assert_eq!(pair.sql(host, "select count(*) from userfeatures").trim(), users);
+    }
+    assert_ne!(database::digest(&pair, Host::Master), database::digest(&pair, Host::Slave));
+    let own = database::own(&pair, Host::Slave);
+    pair.sql(Host::Slave, database::MARK_OWN);
+    assert_ne!(database::own(&pair, Host::Slave), own);
+    pair.lab.crash(Host::Slave);
+    pair.power_on(Host::Slave);
+    assert_eq!(
+        pair.sql(Host::Slave, "select count(*) from userfeatures").trim(),
+        "3",
+        "a crash loses nothing"
+    );
+}
+
+#[test]
+fn the_wire_to_postgresql_can_hold_a_commit() {
+    let Some(pair) = Pair::wazo().unconfigured().database(2, 2).up() else { return };
+    commit::start_proxy(&pair, "");
+    let proxied = |sql: &str| {
+        let psql = "cd /; setpriv --reuid postgres --regid postgres --init-groups psql -X -At -h /run/lab/pg asterisk";
+        format!("{psql} -c 'begin' -c '{sql}' -c 'commit'")
+    };
+    let name = || pair.sql(Host::Slave, "select lastname from userfeatures where id = 1").trim().to_owned();
+    pair.lab.sh(Host::Slave, &proxied("update userfeatures set lastname = $$first$$ where id = 1")).ok();
+    assert_eq!(name(), "first", "without `hold` everything goes through");
+
+    fs::write(pair.lab.mailbox(Host::Slave, "hold"), "").unwrap();
+    let in_background = format!(
+        "({}) >/run/lab/psql.log 2>&1 &",
+        proxied("update userfeatures set lastname = $$second$$ where id = 1")
+    );
+    pair.lab.sh(Host::Slave, &in_background).ok();
+    wait::until("held", seconds(15.0), || commit::noted(&pair, "held"));
+    assert_eq!(name(), "first", "not committed while it is held");
+    let end =
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where state = 'idle in transaction'";
+    assert_eq!(pair.sql(Host::Slave, end).trim(), "1");
+    // ending a backend only asks it to end
+    let left = "select count(*) from pg_stat_activity where state = 'idle in transaction'";
+    wait::until("ended", seconds(15.0), || (pair.sql(Host::Slave, left).trim() == "0").then_some(()));
+    fs::write(pair.lab.mailbox(Host::Slave, "release"), "").unwrap();
+    wait::until("refused", seconds(15.0), || commit::noted(&pair, "refused"));
+    assert_eq!(name(), "first", "a COMMIT for a transaction that was ended commits nothing");
+}
+
+#[test]
+fn a_disk_can_be_made_to_stall() {
+    let Some(lab) = Lab::up() else { return };
+    let syncs = "import os, time\nwith open('/root/file', 'w') as file:\n while True:\n  os.fsync(file); print(time.time(), 'synced -', flush=True); time.sleep(0.02)";
+    fs::write(lab.mailbox(Host::Slave, "sync.py"), syncs).unwrap();
+    lab.sh(
+        Host::Slave,
+        "python3 /run/lab/sync.py </dev/null >/run/lab/sync.log 2>&1 & echo $! >/run/lab/daemon.pid",
+    )
+    .ok();
+    wait::until("it syncs", seconds(5.0), || lab.events(Host::Slave, "sync.log").pop());
+    lab.sh(Host::Slave, journal::STALL).ok();
+    pass(seconds(1.0));
+    let stalled = lab.events(Host::Slave, "sync.log").len();
+    pass(seconds(2.0));
+    assert_eq!(lab.events(Host::Slave, "sync.log").len(), stalled);
+    lab.sh(Host::Slave, journal::UNSTALL).ok();
+    wait::until("it syncs again", seconds(20.0), || {
+        (lab.events(Host::Slave, "sync.log").len() > stalled).then_some(())
+    });
+}

@@ -1,0 +1,17 @@
+//! What the pair does when parts of it fail, on hosts with real kernels, sshd and PostgreSQL.
+//!
+//! One function per fault; each asserts on what was measured in the lab: who answers SIP, which commands were
+//! called and when, what lies on the disks and in the databases, and what the program said.
+
+mod asterisk;
+mod commit;
+mod configure;
+mod database;
+mod engine;
+mod files;
+mod harness;
+mod hosts;
+mod journal;
+mod links;
+mod long;
+mod telephony;

@@ -1,0 +1,61 @@
+#!/bin/bash
+# Stands for every command that a Wazo host has and the lab does not: called by the command's name (a link).
+# Each call is a line "SECONDS NAME ARGUMENTS" in the host's mailbox. A script /run/lab/on/NAME, when there is
+# one, runs first and may sleep, fail or take itself away: so a test makes a command hang or fail.
+name=${0##*/}
+here=$(dirname "$(readlink -f "$0")")
+box=/run/lab
+pidfile=/run/asterisk/asterisk.pid
+disabled=/var/lib/wazo/disabled
+printf '%s %s %s\n' "$EPOCHREALTIME" "$name" "$*" >> $box/calls.log
+# shellcheck source=/dev/null
+[ -e "$box/on/$name" ] && . "$box/on/$name"
+
+running() { [ -s $pidfile ] && kill -0 "$(<$pidfile)" 2>/dev/null; }
+
+start() { # as the units do: nothing while `disabled` stands, and not before SIP answers
+  [ -e $disabled ] || running && return 0
+  mkdir -p /run/asterisk; rm -f $pidfile
+  if [ -e $box/real-asterisk ]; then
+    chown asterisk: /run/asterisk
+    /usr/sbin/asterisk -U asterisk -G asterisk
+    # right after its start it does not know the command yet
+    for _ in {1..100}; do
+      case $(timeout -s KILL 20 asterisk -rx 'core waitfullybooted' 2>&1) in *'fully booted'*) break;; esac
+      sleep 0.05
+    done
+  else
+    setsid python3 "$here/sipstub.py" $pidfile $box/sip.log </dev/null >>$box/sip.err 2>&1 &
+  fi
+  for _ in {1..500}; do running && return 0; sleep 0.02; done
+  return 1
+}
+
+stop() {
+  running || return 0
+  local pid; pid=$(<$pidfile)
+  kill "$pid"
+  for _ in {1..250}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.02; done
+  kill -KILL "$pid" 2>/dev/null
+  rm -f $pidfile
+}
+
+case $name in
+  wazo-service|xivo-service)
+    case ${1:-} in
+      start) start;;
+      stop) stop; exit 0;;
+      restart) stop; start;;
+      enable) rm -f $disabled;;
+      disable) : > $disabled;;
+      status) running;;
+      *) exit 2;;
+    esac;;
+  systemctl)
+    case "$*" in
+      "restart postgresql"*|"reload postgresql"*) pg_ctlcluster "$(ls /etc/postgresql)" main "$1";;
+      "is-active "*asterisk*) if running; then echo active; else echo inactive; exit 3; fi;;
+    esac;;
+  mail|mutt)
+    { echo "to: $*"; cat; echo; } >> $box/mail;;
+esac

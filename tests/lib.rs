@@ -1,0 +1,29 @@
+//! The lab: hosts with real kernels, sshd, PostgreSQL and faults on one machine, and a Wazo pair that runs in it.
+//!
+//! [`Lab`] makes hosts and breaks them, [`Pair`] makes a master and a slave of two of them and runs the
+//! program under test there, [`wait::until`] bounds every wait. The hosts themselves are made by the scripts in
+//! `tests/lab`. On a machine where hosts cannot be made a test says so and passes; with `LAB_REQUIRED` set in the
+//! environment it fails instead.
+
+mod builder;
+mod events;
+mod ground;
+mod host;
+mod lab;
+mod pair;
+mod ran;
+mod settings;
+mod sip;
+mod status;
+pub mod wait;
+
+pub use builder::PairBuilder;
+pub use events::{Event, Moment};
+pub use ground::{ready, skip, skip_allowed};
+pub use host::Host;
+pub use lab::Lab;
+pub use pair::Pair;
+pub use ran::Ran;
+pub use settings::Settings;
+pub use sip::SipWatch;
+pub use status::Status;

@@ -1,0 +1,55 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A settings file of the program under test, by section and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings(BTreeMap<&'static str, BTreeMap<&'static str, String>>);
+
+impl Settings {
+    /// The `modern` preset with the client as reference address, short waits before a failback, and no schedule that
+    /// would fire during a test; SIP expiry and registrars are left alone, because the lab has no confd.
+    pub fn modern() -> Settings {
+        Settings(BTreeMap::new())
+            .with("", "preset", "\"modern\"")
+            .with("probe", "reference", "[\"10.77.0.20\"]")
+            .with("failback", "hold", "\"5s\"")
+            .with("replication", "schedule", "\"30 4 29 2 *\"")
+            .with("pbx", "manage", "false")
+    }
+
+    /// With one more value, or another one for that key. The value is TOML: a string brings its quotes.
+    pub fn with(mut self, section: &'static str, key: &'static str, value: &str) -> Settings {
+        self.0.entry(section).or_default().insert(key, value.to_owned());
+        self
+    }
+
+    /// With a crashed telephony on a living host taken over after `seconds` instead of the preset's half minute.
+    pub fn degraded_after(self, seconds: u32) -> Settings {
+        self.with("probe", "degraded_after", &format!("\"{seconds}s\""))
+    }
+
+    /// With probes every 100 ms, lost after 80 ms, and three losses to a verdict.
+    pub fn quick_probes(self) -> Settings {
+        ["probe.host", "probe.service"].into_iter().fold(self, |settings, rung| {
+            settings
+                .with(rung, "interval", "\"100ms\"")
+                .with(rung, "timeout", "\"80ms\"")
+                .with(rung, "suspect_interval", "\"100ms\"")
+                .with(rung, "down_after", "3")
+        })
+    }
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (section, keys) in &self.0 {
+            if !section.is_empty() {
+                writeln!(f, "[{section}]")?;
+            }
+            for (key, value) in keys {
+                writeln!(f, "{key} = {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
