@@ -303,7 +303,7 @@ struct AgentGate {
 
 #[async_trait]
 impl CommitGate for AgentGate {
-    async fn confirm(&self) -> Result<(), String> {
+    async fn confirm(&self, _transaction: u64) -> Result<(), String> {
         let (client, generation) = (Arc::clone(&self.client), self.generation);
         let asked = tokio::task::spawn_blocking(move || {
             client.lock().unwrap_or_else(PoisonError::into_inner).confirm(generation)

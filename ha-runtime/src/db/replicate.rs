@@ -85,8 +85,9 @@ impl Options {
 pub trait CommitGate: Send + Sync {
     /// Ok: commit. Err: the refusal, a clause that an operator reads; everything is rolled back.
     ///
-    /// Not asked when nothing differs, nor in a dry run.
-    async fn confirm(&self) -> Result<(), String>;
+    /// `transaction` is the id of the transaction that is about to be committed: the replica's server can be asked later
+    /// what became of it (`txid_status`). Not asked when nothing differs, nor in a dry run.
+    async fn confirm(&self, transaction: u64) -> Result<(), String>;
 }
 
 /// Brings the replica's tables to the source's state, in one transaction, or changes nothing.
@@ -129,15 +130,25 @@ async fn attempt_once(
     let replica = session::transaction(replica, options).await?;
     let source = session::snapshot(source).await?;
     let written = match write(&source, &replica, options).await {
-        Ok(report) if options.purpose == Purpose::Apply && report.writes() => match gate.confirm().await {
-            Ok(()) => return commit(replica).await.map(|()| report),
-            Err(refusal) => Err(DbError::Refused(refusal)),
-        },
+        Ok(report) if options.purpose == Purpose::Apply && report.writes() => {
+            match confirmed(&replica, gate).await {
+                Ok(()) => return commit(replica).await.map(|()| report),
+                Err(error) => Err(error),
+            }
+        }
         other => other,
     };
     // a rollback that fails has a lost connection for its reason, which rolls back as well
     let _ = replica.rollback().await;
     written
+}
+
+async fn confirmed(replica: &Transaction<'_>, gate: &dyn CommitGate) -> Result<(), DbError> {
+    // of 64 bits, so that it never comes again
+    let id = replica.query_one("SELECT txid_current()", &[]).await;
+    let id: i64 =
+        id.and_then(|row| row.try_get(0)).map_err(DbError::replica("asking for the transaction's id"))?;
+    gate.confirm(id.unsigned_abs()).await.map_err(DbError::Refused)
 }
 
 async fn commit(replica: Transaction<'_>) -> Result<(), DbError> {

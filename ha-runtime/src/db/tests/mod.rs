@@ -22,7 +22,7 @@ struct Open;
 
 #[async_trait]
 impl CommitGate for Open {
-    async fn confirm(&self) -> Result<(), String> {
+    async fn confirm(&self, _transaction: u64) -> Result<(), String> {
         Ok(())
     }
 }
@@ -36,7 +36,7 @@ struct Held {
 
 #[async_trait]
 impl CommitGate for Held {
-    async fn confirm(&self) -> Result<(), String> {
+    async fn confirm(&self, _transaction: u64) -> Result<(), String> {
         self.reached.notify_one();
         self.open.notified().await;
         Ok(())
