@@ -12,7 +12,7 @@ use super::stage::HOLD;
 use crate::settings::Settings;
 
 /// One machine plays two hosts and all phones: a measurement may be late by this much without being an error.
-const SCHEDULING: Duration = Duration::from_secs(1);
+const SCHEDULING: Duration = Duration::from_secs(3);
 
 /// What was seen, from outside wherever that is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_late_takeover_and_an_early_failback_are_named() {
-        let bad = Figures { detection: MS(4500), held: MS(3000), ..figures() };
+        let bad = Figures { detection: MS(7500), held: MS(3000), ..figures() };
         let complaints = bad.complaints(&limits());
         assert_eq!(complaints.len(), 2);
         assert!(complaints[0].starts_with("death noticed after"), "{complaints:?}");

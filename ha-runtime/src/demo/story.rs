@@ -17,8 +17,8 @@ use crate::report::{Blame, Failure};
 use crate::settings::{DEFAULT_PATH, Settings};
 use crate::sip::Server;
 
-/// From switching on to the end. With the making of the servers a minute is promised.
-const PATIENCE: Duration = Duration::from_secs(50);
+/// From switching on to the end, on the slowest of machines; half a minute is usual.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a replication of a few small things may take.
 const REPLICATION: Duration = Duration::from_secs(20);
 /// How long the slave's disk may take until what it has decided is on it.
