@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ha_core::profile::Dataset;
 use ha_core::replication::filter::Filter;
 use ha_core::replication::path::{BadPath, RelPath, printable};
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 
 use super::error::TreeError;
 use crate::root::Root;
@@ -112,14 +112,17 @@ impl Tree {
 
     /// Removes up to `count` directories that [`Tree::create`] made, innermost first, as far as they are empty.
     pub(crate) fn unmake(&self, count: usize) {
+        let Ok(root) = open_root(&self.root) else { return };
+        let mut way = Cursor::new(root);
         let mut path = self.inside.clone();
         for _ in 0..count {
-            let full = self.root.join(to_path(&path));
-            let Some(parent) = path.parent() else { return };
-            if std::fs::remove_dir(full).is_err() {
+            // a directory on the way may have become a link meanwhile, so never by its full name
+            let Ok((parent, name)) = way.parent(&path) else { return };
+            if unlinkat(parent, name, AtFlags::REMOVEDIR).is_err() {
                 return;
             }
-            path = parent;
+            let Some(above) = path.parent() else { return };
+            path = above;
         }
     }
 

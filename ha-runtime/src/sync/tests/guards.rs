@@ -223,6 +223,25 @@ fn a_link_swapped_in_just_before_the_commit_leads_nowhere() {
     pair.assert_equal();
 }
 
+#[test]
+fn undoing_a_directory_follows_no_link_either() {
+    let pair = Pair::new();
+    let far = pair.dir.path().join("far");
+    let tree = Tree::new(&Root::new(&far).unwrap(), "/srv/new/data", pair.filter.clone()).unwrap();
+    assert_eq!(tree.create().unwrap().1, 2);
+    let outside = pair.dir.path().join("outside");
+    fs::create_dir_all(outside.join("data")).unwrap();
+    fs::rename(far.join("srv/new"), far.join("srv/aside")).unwrap();
+    symlink(&outside, far.join("srv/new")).unwrap();
+    tree.unmake(2);
+    assert!(outside.join("data").is_dir() && far.join("srv/new").is_symlink());
+
+    fs::remove_file(far.join("srv/new")).unwrap();
+    fs::rename(far.join("srv/aside"), far.join("srv/new")).unwrap();
+    tree.unmake(2);
+    assert!(!far.join("srv/new").exists() && far.join("srv").is_dir());
+}
+
 /// Frames given to an agent as they are, and the frames that it answers.
 fn converse(pair: &Pair, frames: &[Frame]) -> Vec<Frame> {
     let mut input = Vec::new();
