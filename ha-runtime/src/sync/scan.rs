@@ -152,6 +152,12 @@ impl Walk<'_> {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.tree.error("open", path, error)),
         };
+        // what was a file when it was listed may be a device by now, and reading that never ends
+        let stat = meta::stat_fd(&file).map_err(|error| self.tree.error("read", path, error))?;
+        if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
+            let swapped = std::io::Error::other("it is no file any more");
+            return Err(self.tree.error("read", path, swapped));
+        }
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(file).map_err(|error| self.tree.error("read", path, error))?;
         Ok(Some(Digest(*hasher.finalize().as_bytes())))
@@ -191,4 +197,31 @@ pub(crate) fn meta_of(file: &std::fs::File, stat: &Statx) -> rustix::io::Result<
     let mut own = meta::of_statx(stat);
     own.xattrs = meta::xattrs_of(file)?;
     Ok(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::replication::filter::Filter;
+
+    use super::*;
+    use crate::root::Root;
+
+    #[test]
+    fn what_is_no_file_any_more_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("was-a-file"), Mode::RWXU).unwrap();
+        let tree =
+            Tree::new(&Root::new(dir.path()).unwrap(), "/", Filter::new::<&str>(&[], &[]).unwrap()).unwrap();
+        let walk = Walk {
+            tree: &tree,
+            digests: Digests::Yes,
+            entries: Vec::new(),
+            warnings: Vec::new(),
+            links: BTreeMap::new(),
+        };
+        let root = tree.open().unwrap().unwrap();
+        let path = RelPath::new("was-a-file").unwrap();
+        let error = walk.digest(&root, c"was-a-file", &path).unwrap_err().to_string();
+        assert!(error.contains("was-a-file") && error.contains("no file any more"), "{error}");
+    }
 }
