@@ -295,6 +295,10 @@ impl<'a> Reader<'a> {
             {
                 return Err(WireError::Malformed("an extended attribute cannot be"));
             }
+            // in the order of the writer, so that one meaning has one encoding
+            if meta.xattrs.last_key_value().is_some_and(|(last, _)| **last >= *name) {
+                return Err(WireError::Malformed("extended attributes are out of order"));
+            }
             meta.xattrs.insert(name.into(), value.into());
         }
         Ok(meta)
@@ -314,6 +318,9 @@ impl<'a> Reader<'a> {
         let kind = match self.u8()? {
             0 => {
                 let (size, linked, link) = (self.u64()?, self.flag()?, self.u64()?);
+                if !linked && link != 0 {
+                    return Err(WireError::Malformed("a file without a second name has a link number"));
+                }
                 let digest = if self.flag()? { Some(Digest(self.array()?)) } else { None };
                 Kind::File { size, link: linked.then_some(link), digest }
             }
