@@ -1,12 +1,13 @@
 //! Every state and event of the machine, and what must hold in each.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use ha_core::ServiceState;
 use ha_core::health::{Counts, ProbeOutcome, Rung, Verdict};
 use ha_core::machine::{Cause, Event, Intent, Limits, Machine, Remembered};
 use ha_core::role::Role;
 use ha_core::services::Observed;
+use rustc_hash::FxHashSet;
 
 use ProbeOutcome::{Lost, Reply};
 
@@ -103,12 +104,14 @@ impl World {
         let events = self.events();
         let starts = [Observed::Running, Observed::Stopped, Observed::Unknown]
             .map(|observed| self.start(role, &Remembered::fresh(role, observed)));
-        let mut seen: HashSet<Machine> = starts.iter().cloned().collect();
+        let mut seen: FxHashSet<Machine> = starts.iter().cloned().collect();
         let mut queue: VecDeque<Machine> = starts.into();
         let mut all = Vec::new();
         while let Some(machine) = queue.pop_front() {
             let mut go_to = |next: Machine| {
-                if seen.insert(next.clone()) {
+                // nearly all are known: only a new one is worth a copy
+                if !seen.contains(&next) {
+                    seen.insert(next.clone());
                     queue.push_back(next);
                 }
             };
@@ -189,6 +192,7 @@ impl World {
     /// Feeds what a dead master (or a live one) would cause until nothing changes: the engine's own actions succeed.
     fn let_it_run(&self, machine: &mut Machine, outcome: ProbeOutcome, reference: ProbeOutcome) {
         for _ in 0..12 {
+            let before = machine.clone();
             for (rung, _) in &self.limits.rungs {
                 let _ = machine.step(&self.limits, Event::Probe(*rung, outcome));
             }
@@ -200,6 +204,10 @@ impl World {
             }
             if machine.services().in_flight().is_some() {
                 let _ = machine.step(&self.limits, Event::Done { succeeded: true });
+            }
+            // the same again would change nothing either
+            if *machine == before {
+                return;
             }
         }
     }
