@@ -89,8 +89,9 @@ fn the_commands_of_a_wazo_host_do_their_part() {
     pair.await_serving(&[Master, Slave], seconds(5.0));
     pair.lab.sh(Master, "wazo-service stop wazo").ok();
     pair.await_serving(&[Slave], seconds(5.0));
-    pass(seconds(1.0));
-    assert!(watch.answers(Slave) && !watch.answers(Master));
+    wait::until("the watch has seen it too", seconds(5.0), || {
+        (watch.answers(Slave) && !watch.answers(Master)).then_some(())
+    });
     assert!(watch.changes().iter().any(|event| event.is("master", "down") && event.at > begin));
 
     pair.lab.sh(Slave, "echo 'exit 7' > /run/lab/on/dhcpd-update; dhcpd-update -dr").exits(7);

@@ -6,9 +6,9 @@ use ha_tests::{Host, Moment, Pair};
 /// Where the engine keeps its state, its journal among it.
 const STATE: &str = "/var/lib/pbx-ha";
 
-/// Every sync of the process in `daemon.pid` takes a quarter of a minute from now on.
+/// Every sync of the process in `daemon.pid` takes longer from now on than any wait for a takeover does.
 pub(crate) const STALL: &str = "setsid strace -f -qq -o /dev/null -e trace=fsync,fdatasync,sync_file_range \
-    -e inject=fsync,fdatasync,sync_file_range:delay_enter=15s -p $(cat /run/lab/daemon.pid) \
+    -e inject=fsync,fdatasync,sync_file_range:delay_enter=40s -p $(cat /run/lab/daemon.pid) \
     </dev/null >/run/lab/strace.err 2>&1 & echo $! >/run/lab/strace.pid; sleep 0.5; kill -0 $!";
 
 /// The end of it; a sync that has begun still takes its time.
@@ -36,7 +36,7 @@ fn lines(pair: &Pair) -> usize {
 /// The takeover, and what must hold after it.
 fn takes_over(pair: &Pair) {
     let cut = pair.lab.cut(Host::Master);
-    pair.await_start(Host::Slave, cut, seconds(12.0));
+    pair.await_start(Host::Slave, cut, seconds(8.0));
     pair.await_serving(&[Host::Slave], seconds(10.0));
     wait::until("an alert names the journal", seconds(15.0), || {
         pair.mails(Host::Slave).to_lowercase().contains("journal").then_some(())

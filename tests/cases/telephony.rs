@@ -82,7 +82,7 @@ fn telephony_started_by_hand_on_a_passive_slave_is_stopped_once_and_an_alert_is_
     let mails = fs::read_to_string(pair.lab.mailbox(Host::Slave, "mail")).unwrap_or_default();
     let subjects = |start: &str| mails.lines().filter(|line| line.starts_with(start)).count();
     assert_eq!(
-        (subjects("to: -s wazo-ha"), subjects("to: -s over")),
+        (subjects("to: -s wazo-ha: started-by-hand"), subjects("to: -s over: wazo-ha: started-by-hand")),
         (1, 1),
         "one alert, one end of it: {mails}"
     );
