@@ -128,6 +128,9 @@ fn advice(wanted: &RoleRequest, to: &RoleConfig) -> Vec<String> {
     advice
 }
 
+/// How long a role change waits for its record to be on the disk: a person waits here, no phone does.
+const RECORD_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Records the new role without a daemon: another generation, so that nothing that was decided before is done.
 pub fn record(context: &Context, role: &RoleConfig) -> Result<(), Failure> {
     let store = node_state::store(context)?;
@@ -137,7 +140,7 @@ pub fn record(context: &Context, role: &RoleConfig) -> Result<(), Failure> {
     }
     let generation = before.map_or(0, |record| record.generation) + 1;
     let record = Record::fresh(role, generation, chrono::Utc::now());
-    if store.save(&record).is_durable() {
+    if store.save_within(RECORD_PATIENCE, &record).is_durable() {
         Ok(())
     } else {
         Err(Failure::environment("the role was changed, but the engine's record could not be written"))
