@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::manifest::Kind;
 use super::path::RelPath;
 use crate::profile::Dataset;
 
@@ -54,7 +55,7 @@ impl Filter {
 
     /// What the rules say about `path`.
     pub fn verdict(&self, path: &RelPath) -> Verdict {
-        if self.only.is_empty() && self.exclude.is_empty() {
+        if self.is_empty() {
             return Verdict::Copied;
         }
         let best = |patterns: &[Pattern]| patterns.iter().map(|pattern| pattern.reaches(path)).max();
@@ -63,6 +64,20 @@ impl Filter {
             (_, None | Some(Reach::Covers)) => Verdict::Copied,
             (_, Some(Reach::LeadsTo)) => Verdict::Above,
             (_, Some(Reach::Misses)) => Verdict::Excluded,
+        }
+    }
+
+    /// Whether there are no rules: everything is copied.
+    pub fn is_empty(&self) -> bool {
+        self.only.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether an entry of this kind at `path` is copied.
+    pub fn takes_part(&self, path: &RelPath, kind: &Kind) -> bool {
+        match self.verdict(path) {
+            Verdict::Copied => *kind != Kind::Special,
+            Verdict::Above => *kind == Kind::Dir,
+            Verdict::Excluded => false,
         }
     }
 }

@@ -5,13 +5,13 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::path::RelPath;
+use super::path::{BadPath, RelPath};
 
 /// A tree: every entry by its path, the root included. Empty: there is no such tree.
 ///
 /// The parent of each entry is a directory of the same manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Manifest(BTreeMap<RelPath, Entry>);
+pub struct Manifest(Vec<(RelPath, Entry)>);
 
 /// One entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Kind {
     Special,
 }
 
-/// BLAKE3 of a whole content.
+/// BLAKE3 of a whole content, or of all that a directory holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
@@ -67,8 +67,11 @@ pub struct Meta {
     /// When the content was last written.
     pub mtime: Mtime,
     /// Extended attributes, ACLs and file capabilities among them, by name.
-    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    pub xattrs: Xattrs,
 }
+
+/// Extended attributes by name.
+pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// A file system's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -88,22 +91,33 @@ pub enum ManifestError {
     /// Its parent is missing, or not a directory; or it is the root and no directory.
     #[error("\"{0}\" has no directory above it")]
     Orphan(RelPath),
+    /// The names of a directory are not in their order, or one comes twice.
+    #[error("the entries of \"{0}\" are not in the order of their names")]
+    Unsorted(RelPath),
+    /// A path that the kernel would not accept.
+    #[error(transparent)]
+    Path(#[from] BadPath),
+    /// More than [`MAX_ENTRIES`].
+    #[error("there are more than {MAX_ENTRIES} entries; make datasets of its parts, or exclude some")]
+    TooLarge,
 }
+
+/// Entries that one tree may have.
+pub const MAX_ENTRIES: usize = 4_000_000;
 
 impl Manifest {
     /// A tree from its entries, in any order.
     pub fn from_entries(
         entries: impl IntoIterator<Item = (RelPath, Entry)>,
     ) -> Result<Manifest, ManifestError> {
-        let entries: Vec<_> = entries.into_iter().collect();
-        let count = entries.len();
-        let map: BTreeMap<_, _> = entries.into_iter().collect();
-        if map.len() != count {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        if entries.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(ManifestError::Duplicate);
         }
         // paths come parents first, so the directories above an entry are a stack
         let mut above: Vec<&RelPath> = Vec::new();
-        for (path, entry) in &map {
+        for (path, entry) in &entries {
             while above.pop_if(|top| !path.is_below(top)).is_some() {}
             if path.depth() != above.len() || (path.is_root() && entry.kind != Kind::Dir) {
                 return Err(ManifestError::Orphan(path.clone()));
@@ -112,17 +126,18 @@ impl Manifest {
                 above.push(path);
             }
         }
-        Ok(Manifest(map))
+        Ok(Manifest(entries))
     }
 
     /// The entry at `path`.
     pub fn get(&self, path: &RelPath) -> Option<&Entry> {
-        self.0.get(path)
+        let found = self.0.binary_search_by(|(other, _)| other.cmp(path)).ok()?;
+        Some(&self.0[found].1)
     }
 
     /// All entries, parents before children.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&RelPath, &Entry)> + ExactSizeIterator {
-        self.0.iter()
+        self.0.iter().map(|(path, entry)| (path, entry))
     }
 
     /// What lies below `directory`, parents before children.
@@ -130,10 +145,9 @@ impl Manifest {
         &'a self,
         directory: &'a RelPath,
     ) -> impl Iterator<Item = (&'a RelPath, &'a Entry)> + 'a {
-        self.0
-            .range::<RelPath, _>(directory..)
-            .skip_while(move |(path, _)| *path == directory)
-            .take_while(move |(path, _)| path.is_below(directory))
+        let from = self.0.partition_point(|(path, _)| path <= directory);
+        let below = self.0[from..].iter().take_while(move |(path, _)| path.is_below(directory));
+        below.map(|(path, entry)| (path, entry))
     }
 
     /// How many entries, the root included.
@@ -149,7 +163,7 @@ impl Manifest {
 
 impl IntoIterator for Manifest {
     type Item = (RelPath, Entry);
-    type IntoIter = std::collections::btree_map::IntoIter<RelPath, Entry>;
+    type IntoIter = std::vec::IntoIter<(RelPath, Entry)>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }

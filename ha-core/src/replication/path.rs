@@ -19,8 +19,8 @@ pub enum BadPath {
     /// It begins with a slash.
     #[error("\"{0}\" is absolute; paths are relative to their dataset")]
     Absolute(String),
-    /// It has an empty segment, `.` or `..`.
-    #[error("\"{0}\" has an empty, \".\" or \"..\" segment")]
+    /// It has an empty segment, `.` or `..`, or is no segment where one is wanted.
+    #[error("\"{0}\" has an empty, \".\" or \"..\" segment, or is not one name")]
     Segment(String),
     /// It contains a NUL byte.
     #[error("\"{0}\" contains a NUL byte")]
@@ -73,6 +73,18 @@ impl RelPath {
             return RelPath::new(name);
         }
         RelPath::new([&self.0, b"/".as_slice(), name.as_ref()].concat())
+    }
+
+    /// This path's entry called `name`, which must be one segment.
+    pub fn entry(&self, name: &[u8]) -> Result<RelPath, BadPath> {
+        if RelPath::is_name(name) { self.join(name) } else { Err(BadPath::Segment(printable(name))) }
+    }
+
+    /// Whether `name` can be one segment.
+    pub fn is_name(name: &[u8]) -> bool {
+        !matches!(name, b"" | b"." | b"..")
+            && name.len() <= RelPath::MAX_SEGMENT
+            && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
     }
 
     /// The bytes, segments separated by `/`; empty for the root.
@@ -193,6 +205,11 @@ mod tests {
         assert!(RelPath::new(vec![b'a'; 4096]).is_err());
         assert!(RelPath::new(vec![b'a'; 256]).is_err());
         assert!(path("a").join("..").is_err());
+        for bad in ["", ".", "..", "a/b", "a\0", &"a".repeat(256)] {
+            assert!(!RelPath::is_name(bad.as_bytes()), "{bad:?}");
+            assert!(path("d").entry(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(RelPath::is_name(b"...") && RelPath::is_name(&[b'a'; 255]));
         // one name, not two segments, is a caller's rule; the result is checked either way
         assert_eq!(path("a").join("b").unwrap(), path("a/b"));
     }

@@ -1,11 +1,12 @@
 //! What must be done so that a replica becomes its source, in an order in which no step fails.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::filter::{Filter, Verdict};
+use super::filter::Filter;
 use super::guard::Counts;
-use super::manifest::{Entry, Kind, Manifest};
+use super::manifest::{Entry, Kind, Manifest, Meta};
 use super::path::RelPath;
 use super::step::{Because, Removal, Step};
 
@@ -103,12 +104,12 @@ impl<'a> Planner<'a> {
 
     /// What the source wants at `path`, if it takes part.
     fn wanted(&self, path: &RelPath) -> Option<&'a Entry> {
-        self.source.get(path).filter(|entry| takes_part(&self.rules.filter, path, entry))
+        self.source.get(path).filter(|entry| self.rules.filter.takes_part(path, &entry.kind))
     }
 
     /// Never removed: excluded, or special, or merely above what is copied, unless the source wants its place.
     fn is_protected(&self, path: &RelPath, entry: &Entry) -> bool {
-        !takes_part(&self.rules.filter, path, entry) && self.wanted(path).is_none()
+        !self.rules.filter.takes_part(path, &entry.kind) && self.wanted(path).is_none()
     }
 
     fn plan(mut self) -> Plan {
@@ -119,7 +120,7 @@ impl<'a> Planner<'a> {
         // what lies below a directory that is cleared is cleared with it
         let mut cleared: Option<&RelPath> = None;
         for (path, wanted, present) in merge(self.source, self.replica) {
-            let wanted = wanted.filter(|entry| takes_part(&self.rules.filter, path, entry));
+            let wanted = wanted.filter(|entry| self.rules.filter.takes_part(path, &entry.kind));
             self.out.counts.source += u64::from(wanted.is_some_and(|entry| entry.kind != Kind::Dir));
             if cleared.is_some_and(|above| path.is_below(above)) {
                 clear.extend(present.map(|entry| (path, entry)));
@@ -160,8 +161,11 @@ impl<'a> Planner<'a> {
     fn bring(&mut self, path: &'a RelPath, wanted: &'a Entry, present: Option<&Entry>) -> Option<Step> {
         match &wanted.kind {
             Kind::Dir => Some(Step::MakeDir { path: path.clone() }),
-            Kind::Symlink { target } => (present != Some(wanted))
-                .then(|| Step::Symlink { path: path.clone(), target: target.clone() }),
+            Kind::Symlink { target } => (present != Some(wanted)).then(|| Step::Symlink {
+                path: path.clone(),
+                target: target.clone(),
+                meta: meta_of(wanted),
+            }),
             Kind::File { link: Some(link), .. } if self.leaders.contains_key(link) => {
                 let (leader, stays) = self.leaders[link];
                 let same = present.and_then(link_of).is_some_and(|link| Some(link) == stays);
@@ -176,7 +180,7 @@ impl<'a> Planner<'a> {
                 }
                 step
             }
-            // takes_part never lets one in
+            // `takes_part` never lets one in
             Kind::Special => None,
         }
     }
@@ -192,8 +196,11 @@ impl<'a> Planner<'a> {
                 _ => wanted.meta.mtime == present.meta.mtime,
             };
         if same_content && !self.shared_with_another(wanted, present, path) {
-            return (wanted.meta != present.meta)
-                .then(|| Step::SetMeta { path: path.clone(), because: Because::Differs });
+            return (wanted.meta != present.meta).then(|| Step::SetMeta {
+                path: path.clone(),
+                meta: meta_of(wanted),
+                because: Because::Differs,
+            });
         }
         let limits = self.rules.delta.min..=self.rules.delta.max;
         let patched = limits.contains(&size) && limits.contains(&old_size);
@@ -252,24 +259,15 @@ impl<'a> Planner<'a> {
         let differs: BTreeSet<&RelPath> = metas.into_iter().collect();
         let mut finish: BTreeSet<&RelPath> = self.touched.iter().collect();
         finish.extend(&differs);
-        let is_dir = |path: &&RelPath| self.wanted(path).is_some_and(|entry| entry.kind == Kind::Dir);
         let blocked = &self.out.blocked;
-        let finish = finish.into_iter().rev().filter(is_dir).filter(|path| !blocked.contains(path));
-        let finish = finish.map(|path| {
+        let finish = finish.into_iter().rev().filter(|path| !blocked.contains(path)).filter_map(|path| {
+            let wanted = self.wanted(path).filter(|entry| entry.kind == Kind::Dir)?;
             let because = if differs.contains(path) { Because::Differs } else { Because::Touched };
-            Step::SetMeta { path: path.clone(), because }
+            Some(Step::SetMeta { path: path.clone(), meta: meta_of(wanted), because })
         });
         let finish: Vec<Step> = finish.collect();
         self.out.steps.extend(finish);
         self.out
-    }
-}
-
-fn takes_part(filter: &Filter, path: &RelPath, entry: &Entry) -> bool {
-    match filter.verdict(path) {
-        Verdict::Copied => entry.kind != Kind::Special,
-        Verdict::Above => entry.kind == Kind::Dir,
-        Verdict::Excluded => false,
     }
 }
 
@@ -280,42 +278,29 @@ fn link_of(entry: &Entry) -> Option<u64> {
     }
 }
 
+fn meta_of(entry: &Entry) -> Box<Meta> {
+    Box::new(entry.meta.clone())
+}
+
 /// Both trees in the order of their paths.
 fn merge<'a>(
     source: &'a Manifest,
     replica: &'a Manifest,
-) -> Vec<(&'a RelPath, Option<&'a Entry>, Option<&'a Entry>)> {
-    let mut both = Vec::with_capacity(source.len().max(replica.len()));
+) -> impl Iterator<Item = (&'a RelPath, Option<&'a Entry>, Option<&'a Entry>)> {
     let mut left = source.iter().peekable();
     let mut right = replica.iter().peekable();
-    loop {
-        match (left.peek(), right.peek()) {
-            (None, None) => return both,
-            (Some((path, entry)), None) => {
-                both.push((*path, Some(*entry), None));
-                left.next();
-            }
-            (None, Some((path, entry))) => {
-                both.push((*path, None, Some(*entry)));
-                right.next();
-            }
-            (Some((a, new)), Some((b, old))) => match a.cmp(b) {
-                std::cmp::Ordering::Less => {
-                    both.push((*a, Some(*new), None));
-                    left.next();
-                }
-                std::cmp::Ordering::Greater => {
-                    both.push((*b, None, Some(*old)));
-                    right.next();
-                }
-                std::cmp::Ordering::Equal => {
-                    both.push((*a, Some(*new), Some(*old)));
-                    left.next();
-                    right.next();
-                }
-            },
-        }
-    }
+    std::iter::from_fn(move || {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let new = left.next_if(|_| order != Ordering::Greater);
+        let old = right.next_if(|_| order != Ordering::Less);
+        let (path, _) = new.or(old)?;
+        Some((path, new.map(|(_, entry)| entry), old.map(|(_, entry)| entry)))
+    })
 }
 
 /// A line for each step that a person would want to know of, and for each path that must be left alone.

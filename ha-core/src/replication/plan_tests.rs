@@ -1,23 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::replication::manifest::{Digest, Meta, Mtime};
-
-fn path(text: &str) -> RelPath {
-    RelPath::new(text).unwrap()
-}
-
-fn meta(seed: i64) -> Meta {
-    Meta { mode: 0o644, mtime: Mtime { seconds: seed, nanoseconds: 0 }, ..Meta::default() }
-}
-
-fn file(size: u64, seed: i64) -> Entry {
-    Entry { kind: Kind::File { size, link: None, digest: None }, meta: meta(seed) }
-}
-
-fn dir(seed: i64) -> Entry {
-    Entry { kind: Kind::Dir, meta: meta(seed) }
-}
+use crate::replication::any_tree::{any_rules, any_tree, dir, file, meta, path};
+use crate::replication::filter::Verdict;
+use crate::replication::manifest::Digest;
 
 fn tree(entries: Vec<(&str, Entry)>) -> Manifest {
     Manifest::from_entries(entries.into_iter().map(|(text, entry)| (path(text), entry))).unwrap()
@@ -203,7 +189,6 @@ impl Model {
     fn execute(&mut self, step: &Step, source: &Manifest) -> Result<(), String> {
         let path = step.path();
         let wanted = source.get(path).cloned();
-        let wanted_meta = || wanted.as_ref().map(|entry| entry.meta.clone()).ok_or("not in the source");
         match step {
             Step::MakeDir { .. } if self.names.contains_key(path) => return Err(format!("{path}: exists")),
             Step::MakeDir { .. } => self.put(path, Node::Other(dir(i64::MIN)))?,
@@ -216,19 +201,21 @@ impl Model {
                 self.put(path, Node::File(self.files.len() - 1))?;
                 self.touch(&RelPath::root());
             }
-            Step::SetMeta { .. } => match self.names.get_mut(path).ok_or(format!("{path}: missing"))? {
-                Node::File(inode) => self.files[*inode].meta = wanted_meta()?,
-                Node::Other(entry) => entry.meta = wanted_meta()?,
-            },
+            Step::SetMeta { meta, .. } => {
+                match self.names.get_mut(path).ok_or(format!("{path}: missing"))? {
+                    Node::File(inode) => self.files[*inode].meta = (**meta).clone(),
+                    Node::Other(entry) => entry.meta = (**meta).clone(),
+                }
+            }
             Step::Link { to, .. } => {
                 let node = self.names.get(to).cloned();
                 let node = node.filter(|n| matches!(n, Node::File(_))).ok_or(format!("{to}: no file"))?;
                 self.put(path, node)?;
                 self.touch(&RelPath::root());
             }
-            Step::Symlink { target, .. } => {
+            Step::Symlink { target, meta, .. } => {
                 let kind = Kind::Symlink { target: target.clone() };
-                self.put(path, Node::Other(Entry { kind, meta: wanted_meta()? }))?;
+                self.put(path, Node::Other(Entry { kind, meta: (**meta).clone() }))?;
                 self.touch(&RelPath::root());
             }
             Step::Delete { directory, .. } => {
@@ -244,57 +231,6 @@ impl Model {
         }
         Ok(())
     }
-}
-
-/// A tree over few names, so that two of them often meet: each entry is put where its parents allow it.
-fn any_tree() -> impl Strategy<Value = Manifest> {
-    let segment = prop_oneof![Just("a"), Just("b"), Just("c"), Just("monitor"), Just("a-b")];
-    let one = (proptest::collection::vec(segment, 1..4), 0..9u8, 0..2i64);
-    (proptest::collection::vec(one, 0..14), any::<bool>()).prop_map(|(entries, exists)| {
-        let mut map = BTreeMap::from([(RelPath::root(), dir(0))]);
-        for (segments, kind, seed) in entries {
-            let full = path(&segments.join("/"));
-            let mut above: Vec<RelPath> = std::iter::successors(full.parent(), RelPath::parent).collect();
-            above.reverse();
-            let blocked = |up: &RelPath| map.get(up).is_some_and(|entry: &Entry| entry.kind != Kind::Dir);
-            if map.contains_key(&full) || above.iter().any(blocked) {
-                continue;
-            }
-            for up in above {
-                map.entry(up).or_insert_with(|| dir(seed));
-            }
-            let linked = |link| Entry {
-                kind: Kind::File { size: 5, link: Some(link), digest: None },
-                meta: meta(link as i64),
-            };
-            let entry = match kind {
-                0 | 1 => dir(seed),
-                2 => linked(0),
-                3 => linked(1),
-                4 => Entry { kind: Kind::Symlink { target: b"a".as_slice().into() }, meta: meta(seed) },
-                5 => Entry { kind: Kind::Special, meta: meta(seed) },
-                6 => file(20_000, seed),
-                _ => file(4, seed),
-            };
-            map.insert(full, entry);
-        }
-        if exists { Manifest::from_entries(map).unwrap() } else { Manifest::default() }
-    })
-}
-
-fn any_rules() -> impl Strategy<Value = Rules> {
-    let none: &[&str] = &[];
-    prop_oneof![
-        Just((none, none)),
-        Just((none, ["*/monitor*", "monitor"].as_slice())),
-        Just((["[ab]+/*"].as_slice(), ["*/m*"].as_slice())),
-        Just((["a/b", "c"].as_slice(), none)),
-        Just((none, ["a"].as_slice())),
-    ]
-    .prop_map(|(only, exclude)| Rules {
-        filter: Filter::new(only, exclude).unwrap(),
-        delta: DeltaLimits { min: 10, max: 1 << 20 },
-    })
 }
 
 /// Names of one file have the same number; which number it is means nothing.
@@ -328,7 +264,7 @@ proptest! {
 
         let wanted: BTreeMap<&RelPath, &Entry> = source
             .iter()
-            .filter(|(path, entry)| takes_part(&rules.filter, path, entry) && !planned.blocked.contains(path))
+            .filter(|(path, entry)| rules.filter.takes_part(path, &entry.kind) && !planned.blocked.contains(path))
             .collect();
         for (path, entry) in &wanted {
             prop_assert_eq!(result.get(path).map(without_link), Some(without_link(entry)), "{}", path);
@@ -342,14 +278,14 @@ proptest! {
             let was = replica.get(path);
             prop_assert!(was.is_some(), "{} came from nowhere", path);
             let holds_protected = || result.below(path).any(|(below, entry)| {
-                !takes_part(&rules.filter, below, entry) && replica.get(below).is_some()
+                !rules.filter.takes_part(below, &entry.kind) && replica.get(below).is_some()
             });
-            if takes_part(&rules.filter, path, entry) && !path.is_root() {
+            if rules.filter.takes_part(path, &entry.kind) && !path.is_root() {
                 prop_assert!(entry.kind == Kind::Dir && holds_protected(), "{} was left behind", path);
             }
         }
         for (path, entry) in replica.iter() {
-            if !takes_part(&rules.filter, path, entry) && !source.iter().any(|(p, e)| p == path && takes_part(&rules.filter, p, e)) {
+            if !rules.filter.takes_part(path, &entry.kind) && !source.iter().any(|(p, e)| p == path && rules.filter.takes_part(p, &e.kind)) {
                 prop_assert_eq!(result.get(path).map(without_link), Some(without_link(entry)), "{}", path);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::manifest::Meta;
 use super::path::{RelPath, printable};
 
 /// One thing to do at one path.
@@ -30,6 +31,8 @@ pub enum Step {
     SetMeta {
         /// Which.
         path: RelPath,
+        /// To what.
+        meta: Box<Meta>,
         /// Why.
         because: Because,
     },
@@ -46,6 +49,8 @@ pub enum Step {
         path: RelPath,
         /// Its text.
         target: Box<[u8]>,
+        /// Its owner and time.
+        meta: Box<Meta>,
     },
     /// Remove an entry; a directory is empty by then.
     Delete {
@@ -98,12 +103,12 @@ impl fmt::Display for Step {
             Step::MakeDir { path } => write!(f, "make directory {path}"),
             Step::Send { path, size } => write!(f, "send {path} ({size} bytes)"),
             Step::Patch { path, size } => write!(f, "patch {path} ({size} bytes)"),
-            Step::SetMeta { path, because: Because::Differs } => {
+            Step::SetMeta { path, because: Because::Differs, .. } => {
                 write!(f, "set owner, mode, times and attributes of {path}")
             }
-            Step::SetMeta { path, because: Because::Touched } => write!(f, "restore the times of {path}"),
+            Step::SetMeta { path, because: Because::Touched, .. } => write!(f, "restore the times of {path}"),
             Step::Link { path, to } => write!(f, "link {path} to {to}"),
-            Step::Symlink { path, target } => write!(f, "link {path} -> {}", printable(target)),
+            Step::Symlink { path, target, .. } => write!(f, "link {path} -> {}", printable(target)),
             Step::Delete { path, directory: true, .. } => write!(f, "remove directory {path}"),
             Step::Delete { path, directory: false, because: Removal::Gone } => write!(f, "delete {path}"),
             Step::Delete { path, directory: false, because: Removal::InTheWay } => {
