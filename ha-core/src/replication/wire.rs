@@ -6,7 +6,8 @@
 
 use thiserror::Error;
 
-use super::manifest::{Entry, Meta};
+use super::listing::{Listed, Summary};
+use super::manifest::Meta;
 use super::path::RelPath;
 use crate::role::Role;
 
@@ -24,8 +25,6 @@ pub const CHUNK: usize = 256 << 10;
 pub const MAX_XATTRS: usize = 256 << 10;
 /// Bytes of a message that a peer may make us print.
 pub const MAX_MESSAGE: usize = 4096;
-/// Contents are compared and patched in windows of this many bytes.
-pub const WINDOW: u64 = 8 << 20;
 
 /// One thing said. The near end asks and sends; the far end answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,18 +49,27 @@ pub enum Frame {
     Control(Vec<u8>),
     /// Far: the daemon's answer.
     ControlReply(Vec<u8>),
-    /// Near: what does this dataset hold?
-    AskManifest {
+    /// Near: look at all of this dataset, please; what is its digest?
+    AskTree {
         /// Position in the list of [`State::datasets`].
         dataset: u16,
         /// Whether contents are to be read and digested.
         digests: bool,
     },
-    /// Far: a part of a manifest, in the order of its paths.
-    Entries {
+    /// Far: the tree as it is now. Lists of its directories are of the same moment until the next such question.
+    Tree(Summary),
+    /// Near: what do these directories hold?
+    AskDirectories {
+        /// Position in the list.
+        dataset: u16,
+        /// Which.
+        paths: Vec<RelPath>,
+    },
+    /// Far: a part of what one of them holds, in the order of the question and of the names.
+    Directory {
         /// The part.
-        entries: Vec<(RelPath, Entry)>,
-        /// Whether it was the last.
+        entries: Vec<Listed>,
+        /// Whether it was this directory's last.
         last: bool,
     },
     /// Near: a replication begins; take the lock.
@@ -84,13 +92,17 @@ pub enum Frame {
         /// What it is to have beside its content.
         meta: Meta,
     },
-    /// Near: block digests of this window of the present file, please: of the file that was begun last.
-    AskSignature {
-        /// Byte at which the window begins; it is [`WINDOW`] long, or to the end of the file.
-        offset: u64,
+    /// Near: block digests of the present file, please: of the one that was begun last.
+    AskSignature,
+    /// Far: a part of the digests.
+    Signature {
+        /// Bytes of the present file; 0: there is none.
+        size: u64,
+        /// The part.
+        bytes: Vec<u8>,
+        /// Whether it was the last.
+        last: bool,
     },
-    /// Far: the digests; empty when there is nothing at that offset.
-    Signature(Vec<u8>),
     /// Near: the next bytes of the file.
     Data {
         /// As stated.
@@ -98,14 +110,14 @@ pub enum Frame {
         /// At most [`CHUNK`] by agreement.
         bytes: Vec<u8>,
     },
-    /// Near: the next bytes of the file, as a difference to the window that was asked for last.
-    Delta {
+    /// Near: the next bytes of the file are these of the present one.
+    Copy {
         /// As stated.
         generation: u64,
-        /// A part of the difference.
-        bytes: Vec<u8>,
-        /// Whether it was the last part.
-        last: bool,
+        /// Where they begin there.
+        offset: u64,
+        /// How many.
+        length: u64,
     },
     /// Near: the file is complete.
     FileEnd {

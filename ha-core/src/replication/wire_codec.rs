@@ -1,5 +1,6 @@
 //! Frames to bytes and back.
 
+use super::super::listing::{Listed, Summary};
 use super::super::manifest::{Digest, Entry, Kind, Meta, Mtime};
 use super::super::path::RelPath;
 use super::{Action, ErrorKind, Frame, Hello, MAX_FRAME, MAX_MESSAGE, MAX_XATTRS, Outcome, State, WireError};
@@ -112,14 +113,25 @@ impl Writer<'_> {
         self
     }
 
-    fn entry(&mut self, path: &RelPath, entry: &Entry) {
-        self.path(path).meta(&entry.meta);
+    fn summary(&mut self, summary: &Summary) {
+        self.u64(summary.files).flag(summary.root.is_some());
+        if let Some((meta, digest)) = &summary.root {
+            self.meta(meta).raw(&digest.0);
+        }
+    }
+
+    fn listed(&mut self, listed: &Listed) {
+        let Listed { name, entry, below } = listed;
+        self.bytes(name).meta(&entry.meta);
         match &entry.kind {
             Kind::File { size, link, digest } => {
                 self.u8(0).u64(*size).flag(link.is_some()).u64(link.unwrap_or(0)).flag(digest.is_some());
                 self.raw(digest.as_ref().map_or(&[], |digest| digest.0.as_slice()))
             }
-            Kind::Dir => self.u8(1),
+            Kind::Dir => {
+                self.u8(1).flag(below.is_some());
+                self.raw(below.as_ref().map_or(&[], |digest| digest.0.as_slice()))
+            }
             Kind::Symlink { target } => self.u8(2).bytes(target),
             Kind::Special => self.u8(3),
         };
@@ -163,11 +175,11 @@ impl Writer<'_> {
             Frame::ControlReply(bytes) => {
                 self.u8(6).bytes(bytes);
             }
-            Frame::AskManifest { dataset, digests } => {
+            Frame::AskTree { dataset, digests } => {
                 self.u8(7).u16(*dataset).flag(*digests);
             }
-            Frame::Entries { entries, last } => {
-                self.u8(8).flag(*last).list(entries, |w, (path, entry)| w.entry(path, entry));
+            Frame::Tree(summary) => {
+                self.u8(8).summary(summary);
             }
             Frame::Begin { generation } => {
                 self.u8(9).u64(*generation);
@@ -178,17 +190,17 @@ impl Writer<'_> {
             Frame::File { generation, dataset, path, size, meta } => {
                 self.u8(11).u64(*generation).u16(*dataset).path(path).u64(*size).meta(meta);
             }
-            Frame::AskSignature { offset } => {
-                self.u8(12).u64(*offset);
+            Frame::AskSignature => {
+                self.u8(12);
             }
-            Frame::Signature(bytes) => {
-                self.u8(13).bytes(bytes);
+            Frame::Signature { size, bytes, last } => {
+                self.u8(13).u64(*size).flag(*last).bytes(bytes);
             }
             Frame::Data { generation, bytes } => {
                 self.u8(14).u64(*generation).bytes(bytes);
             }
-            Frame::Delta { generation, bytes, last } => {
-                self.u8(15).u64(*generation).flag(*last).bytes(bytes);
+            Frame::Copy { generation, offset, length } => {
+                self.u8(15).u64(*generation).u64(*offset).u64(*length);
             }
             Frame::FileEnd { generation, digest } => {
                 self.u8(16).u64(*generation).raw(digest);
@@ -223,6 +235,14 @@ impl Writer<'_> {
             }
             Frame::Bye => {
                 self.u8(24);
+            }
+            Frame::AskDirectories { dataset, paths } => {
+                self.u8(26).u16(*dataset).list(paths, |w, path| {
+                    w.path(path);
+                });
+            }
+            Frame::Directory { entries, last } => {
+                self.u8(27).flag(*last).list(entries, Writer::listed);
             }
         }
     }
@@ -313,23 +333,39 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn entry(&mut self) -> Read<(RelPath, Entry)> {
-        let (path, meta) = (self.path()?, self.meta()?);
+    fn digest(&mut self) -> Read<Option<Digest>> {
+        Ok(if self.flag()? { Some(Digest(self.array()?)) } else { None })
+    }
+
+    fn summary(&mut self) -> Read<Summary> {
+        let files = self.u64()?;
+        let root = if self.flag()? { Some((self.meta()?, Digest(self.array()?))) } else { None };
+        Ok(Summary { root, files })
+    }
+
+    fn listed(&mut self) -> Read<Listed> {
+        let (name, meta) = (self.bytes()?, self.meta()?);
+        if !RelPath::is_name(name) {
+            return Err(WireError::Malformed("a name is no name"));
+        }
+        let mut below = None;
         let kind = match self.u8()? {
             0 => {
                 let (size, linked, link) = (self.u64()?, self.flag()?, self.u64()?);
                 if !linked && link != 0 {
                     return Err(WireError::Malformed("a file without a second name has a link number"));
                 }
-                let digest = if self.flag()? { Some(Digest(self.array()?)) } else { None };
-                Kind::File { size, link: linked.then_some(link), digest }
+                Kind::File { size, link: linked.then_some(link), digest: self.digest()? }
             }
-            1 => Kind::Dir,
+            1 => {
+                below = self.digest()?;
+                Kind::Dir
+            }
             2 => Kind::Symlink { target: self.target()?.into() },
             3 => Kind::Special,
             _ => return Err(WireError::Malformed("an entry of an unknown kind")),
         };
-        Ok((path, Entry { kind, meta }))
+        Ok(Listed { name: name.into(), entry: Entry { kind, meta }, below })
     }
 
     fn action(&mut self) -> Read<Action> {
@@ -367,11 +403,8 @@ impl<'a> Reader<'a> {
             4 => Frame::Confirmed { generation: self.u64()? },
             5 => Frame::Control(self.bytes()?.to_vec()),
             6 => Frame::ControlReply(self.bytes()?.to_vec()),
-            7 => Frame::AskManifest { dataset: self.u16()?, digests: self.flag()? },
-            8 => {
-                let last = self.flag()?;
-                Frame::Entries { entries: self.list(Reader::entry)?, last }
-            }
+            7 => Frame::AskTree { dataset: self.u16()?, digests: self.flag()? },
+            8 => Frame::Tree(self.summary()?),
             9 => Frame::Begin { generation: self.u64()? },
             10 => Frame::Ready,
             11 => Frame::File {
@@ -381,13 +414,13 @@ impl<'a> Reader<'a> {
                 size: self.u64()?,
                 meta: self.meta()?,
             },
-            12 => Frame::AskSignature { offset: self.u64()? },
-            13 => Frame::Signature(self.bytes()?.to_vec()),
-            14 => Frame::Data { generation: self.u64()?, bytes: self.bytes()?.to_vec() },
-            15 => {
-                let (generation, last) = (self.u64()?, self.flag()?);
-                Frame::Delta { generation, bytes: self.bytes()?.to_vec(), last }
+            12 => Frame::AskSignature,
+            13 => {
+                let (size, last) = (self.u64()?, self.flag()?);
+                Frame::Signature { size, bytes: self.bytes()?.to_vec(), last }
             }
+            14 => Frame::Data { generation: self.u64()?, bytes: self.bytes()?.to_vec() },
+            15 => Frame::Copy { generation: self.u64()?, offset: self.u64()?, length: self.u64()? },
             16 => Frame::FileEnd { generation: self.u64()?, digest: self.array()? },
             17 => Frame::Abandon { generation: self.u64()? },
             18 => Frame::Step { generation: self.u64()?, dataset: self.u16()?, action: self.action()? },
@@ -407,6 +440,11 @@ impl<'a> Reader<'a> {
             }
             24 => Frame::Bye,
             25 => Frame::Sync { token: self.u64()? },
+            26 => Frame::AskDirectories { dataset: self.u16()?, paths: self.list(Reader::path)? },
+            27 => {
+                let last = self.flag()?;
+                Frame::Directory { entries: self.list(Reader::listed)?, last }
+            }
             unknown => return Err(WireError::Unknown(unknown)),
         })
     }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::manifest::{Digest, Kind, Mtime};
+use super::super::manifest::{Digest, Entry, Kind, Mtime};
 use super::*;
 
 fn any_path() -> impl Strategy<Value = RelPath> {
@@ -37,19 +37,22 @@ fn any_meta() -> impl Strategy<Value = Meta> {
     )
 }
 
-fn any_entry() -> impl Strategy<Value = (RelPath, Entry)> {
-    let digest = proptest::option::of(any::<[u8; 32]>().prop_map(Digest));
+fn any_digest() -> impl Strategy<Value = Option<Digest>> {
+    proptest::option::of(any::<[u8; 32]>().prop_map(Digest))
+}
+
+fn any_listed() -> impl Strategy<Value = Listed> {
     let kind = prop_oneof![
-        (any::<u64>(), any::<Option<u64>>(), digest).prop_map(|(size, link, digest)| Kind::File {
-            size,
-            link,
-            digest
-        }),
-        Just(Kind::Dir),
-        any_target().prop_map(|target| Kind::Symlink { target: target.into() }),
-        Just(Kind::Special),
+        (any::<u64>(), any::<Option<u64>>(), any_digest())
+            .prop_map(|(size, link, digest)| (Kind::File { size, link, digest }, None)),
+        any_digest().prop_map(|below| (Kind::Dir, below)),
+        any_target().prop_map(|target| (Kind::Symlink { target: target.into() }, None)),
+        Just((Kind::Special, None)),
     ];
-    (any_path(), kind, any_meta()).prop_map(|(path, kind, meta)| (path, Entry { kind, meta }))
+    let name = proptest::collection::vec(1u8..=255, 1..8);
+    (name.prop_filter("a name", |name| RelPath::is_name(name)), kind, any_meta()).prop_map(
+        |(name, (kind, below), meta)| Listed { name: name.into(), entry: Entry { kind, meta }, below },
+    )
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
@@ -89,21 +92,30 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         generation.prop_map(|generation| Frame::Confirmed { generation }),
         any_bytes().prop_map(Frame::Control),
         any_bytes().prop_map(Frame::ControlReply),
-        (any::<u16>(), any::<bool>()).prop_map(|(dataset, digests)| Frame::AskManifest { dataset, digests }),
-        (proptest::collection::vec(any_entry(), 0..5), any::<bool>())
-            .prop_map(|(entries, last)| Frame::Entries { entries, last }),
+        (any::<u16>(), any::<bool>()).prop_map(|(dataset, digests)| Frame::AskTree { dataset, digests }),
+        (any::<u64>(), any_digest(), any_meta()).prop_map(|(files, digest, meta)| {
+            Frame::Tree(Summary { root: digest.map(|digest| (meta, digest)), files })
+        }),
+        (any::<u16>(), proptest::collection::vec(any_path(), 0..5))
+            .prop_map(|(dataset, paths)| Frame::AskDirectories { dataset, paths }),
+        (proptest::collection::vec(any_listed(), 0..5), any::<bool>())
+            .prop_map(|(entries, last)| Frame::Directory { entries, last }),
         generation.prop_map(|generation| Frame::Begin { generation }),
         Just(Frame::Ready),
         (generation, any::<u16>(), any_path(), any::<u64>(), any_meta()).prop_map(
             |(generation, dataset, path, size, meta)| Frame::File { generation, dataset, path, size, meta }
         ),
-        any::<u64>().prop_map(|offset| Frame::AskSignature { offset }),
-        any_bytes().prop_map(Frame::Signature),
-        (generation, any_bytes()).prop_map(|(generation, bytes)| Frame::Data { generation, bytes }),
-        (generation, any_bytes(), any::<bool>()).prop_map(|(generation, bytes, last)| Frame::Delta {
-            generation,
+        Just(Frame::AskSignature),
+        (any::<u64>(), any_bytes(), any::<bool>()).prop_map(|(size, bytes, last)| Frame::Signature {
+            size,
             bytes,
             last
+        }),
+        (generation, any_bytes()).prop_map(|(generation, bytes)| Frame::Data { generation, bytes }),
+        (generation, any::<u64>(), any::<u64>()).prop_map(|(generation, offset, length)| Frame::Copy {
+            generation,
+            offset,
+            length
         }),
         (generation, any::<[u8; 32]>())
             .prop_map(|(generation, digest)| Frame::FileEnd { generation, digest }),
@@ -146,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_refused_without_a_panic(number in 0..27u8, mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn garbage_is_refused_without_a_panic(number in 0..29u8, mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         bytes.insert(0, number);
         if let Ok(frame) = decode(&bytes) {
             let mut again = Vec::new();
@@ -189,8 +201,8 @@ fn a_length_beyond_the_limit_is_refused_before_anything_is_read() {
 
 #[test]
 fn a_count_of_four_billion_entries_allocates_nothing() {
-    // Entries, not the last part, 2^32 - 1 of them, and then nothing
-    assert_eq!(decode(&[8, 0, 0xff, 0xff, 0xff, 0xff]), Err(WireError::Malformed("it ends too early")));
+    // Directory, not the last part, 2^32 - 1 of them, and then nothing
+    assert_eq!(decode(&[27, 0, 0xff, 0xff, 0xff, 0xff]), Err(WireError::Malformed("it ends too early")));
     // the same as the length of one field
     assert_eq!(decode(&[5, 0xff, 0xff, 0xff, 0xff, 1]), Err(WireError::Malformed("it ends too early")));
 }

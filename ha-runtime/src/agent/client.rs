@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use ha_core::replication::wire::{Frame, Hello, State};
 
-use crate::sync::{FilesReport, Link, Progress, PushOptions, SyncError, Tree, TreePlan, plan_trees, push};
+use crate::sync::{FilesReport, Link, Progress, PushOptions, SyncError, Tree, TreePlan, plan_only, push};
 
 /// A conversation with the far end's agent over any stream, blocking.
 ///
@@ -60,7 +60,7 @@ impl<S: Read + Write + AsFd> Client<S> {
     /// What a replication of `trees` would do, for `--dry-run`. Nothing is changed or locked.
     pub fn plan_files(&mut self, trees: &[Tree], options: &PushOptions) -> Result<Vec<TreePlan>, SyncError> {
         let accepted = self.state()?.datasets;
-        plan_trees(&mut self.link, &accepted, trees, options)
+        plan_only(&mut self.link, &accepted, trees, options)
     }
 
     /// Makes the far end's trees equal to `trees`. `generation` is what [`Client::state`] answered when this

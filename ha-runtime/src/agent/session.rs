@@ -1,11 +1,13 @@
 //! What the agent answers, frame by frame.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
+use ha_core::replication::listing::{Listing, Side};
 use ha_core::replication::manifest::Kind;
 use ha_core::replication::path::RelPath;
 use ha_core::replication::wire::{
-    Action, CHUNK, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, VERSION,
+    Action, CHUNK, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, VERSION, encode,
 };
 
 use super::refusal::{Refusal, accepted, refuse, willing};
@@ -23,6 +25,8 @@ pub(super) struct Session<'a, W> {
     trees: Vec<Tree>,
     output: W,
     greeted: bool,
+    /// Of the moment when each tree was asked for, until a replication is prepared.
+    listings: BTreeMap<usize, Listing>,
     open: Option<Open>,
 }
 
@@ -46,7 +50,14 @@ struct Received {
 
 impl<'a, W: Write> Session<'a, W> {
     pub(super) fn new(host: &'a dyn AgentHost, output: W) -> Session<'a, W> {
-        Session { host, trees: host.datasets(), output, greeted: false, open: None }
+        Session {
+            host,
+            trees: host.datasets(),
+            output,
+            greeted: false,
+            listings: BTreeMap::new(),
+            open: None,
+        }
     }
 
     /// Says no, and drops what came before it.
@@ -80,11 +91,16 @@ impl<'a, W: Write> Session<'a, W> {
             },
             Frame::Sync { token } => {
                 self.open = None;
+                self.listings.clear();
                 self.reply(&Frame::Sync { token })?;
             }
-            Frame::AskManifest { dataset, digests } => self.manifest(dataset, digests)?,
+            Frame::AskTree { dataset, digests } => self.tree(dataset, digests)?,
+            Frame::AskDirectories { dataset, paths } => self.directories(dataset, &paths)?,
             Frame::Begin { generation } => self.begin(generation)?,
-            Frame::Prepare { generation } => self.prepare(generation)?,
+            Frame::Prepare { generation } => {
+                self.listings.clear();
+                self.prepare(generation)?;
+            }
             Frame::Commit { generation } => self.commit(generation)?,
             Frame::File { generation, dataset, path, size, meta } => {
                 let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
@@ -96,14 +112,14 @@ impl<'a, W: Write> Session<'a, W> {
                 let incoming = stage.receive(path, size, meta)?;
                 open.incoming = Some((index, incoming));
             }
-            Frame::AskSignature { offset } => self.signature(offset)?,
+            Frame::AskSignature => self.signature()?,
             Frame::Data { generation, bytes } => {
                 let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
                 receive(&self.trees, open, |incoming| incoming.data(&bytes))?;
             }
-            Frame::Delta { generation, bytes, last } => {
+            Frame::Copy { generation, offset, length } => {
                 let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
-                receive(&self.trees, open, |incoming| incoming.delta(&bytes, last))?;
+                receive(&self.trees, open, |incoming| incoming.copy(offset, length))?;
             }
             Frame::FileEnd { generation, digest } => {
                 let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
@@ -142,9 +158,10 @@ impl<'a, W: Write> Session<'a, W> {
             Frame::State(_)
             | Frame::Confirmed { .. }
             | Frame::ControlReply(_)
-            | Frame::Entries { .. }
+            | Frame::Tree(_)
+            | Frame::Directory { .. }
             | Frame::Ready
-            | Frame::Signature(_)
+            | Frame::Signature { .. }
             | Frame::Prepared { .. }
             | Frame::Committed(_)
             | Frame::Error { .. }
@@ -194,31 +211,56 @@ impl<'a, W: Write> Session<'a, W> {
         Ok(self.reply(&Frame::Ready)?)
     }
 
-    fn manifest(&mut self, dataset: u16, digests: bool) -> Result<(), Refusal> {
-        let (_, tree) = accepted(&self.trees, dataset, &RelPath::root(), false)?;
+    fn tree(&mut self, dataset: u16, digests: bool) -> Result<(), Refusal> {
+        let (index, tree) = accepted(&self.trees, dataset, &RelPath::root(), false)?;
         let digests = if digests { Digests::Yes } else { Digests::No };
-        let found = match scan(tree, digests) {
+        // the earlier one makes room first
+        self.listings.remove(&index);
+        let found = match scan(tree, digests, Side::Replica) {
             Ok(found) => found,
             Err(SyncError::Tree(error)) => return Err(error.into()),
             Err(error) => return refuse(ErrorKind::Failed, format!("{error}; nothing was changed")),
         };
-        let mut entries = Vec::new();
-        let mut size = 0;
-        for (path, entry) in found.manifest {
-            // fixed fields are under 80 bytes; what varies is counted
-            let xattrs = entry.meta.xattrs.iter().map(|(name, value)| name.len() + value.len() + 8);
-            let target = if let Kind::Symlink { target } = &entry.kind { target.len() } else { 0 };
-            size += 80 + path.as_bytes().len() + target + xattrs.sum::<usize>();
-            entries.push((path, entry));
-            if size > CHUNK {
-                size = 0;
-                self.reply(&Frame::Entries { entries: std::mem::take(&mut entries), last: false })?;
-            }
-        }
-        Ok(self.reply(&Frame::Entries { entries, last: true })?)
+        let summary = found.listing.summary();
+        self.listings.insert(index, found.listing);
+        Ok(self.reply(&Frame::Tree(summary))?)
     }
 
-    fn signature(&mut self, offset: u64) -> Result<(), Refusal> {
+    fn directories(&mut self, dataset: u16, paths: &[RelPath]) -> Result<(), Refusal> {
+        let (index, tree) = accepted(&self.trees, dataset, &RelPath::root(), false)?;
+        let Some(listing) = self.listings.get(&index) else {
+            return refuse(ErrorKind::Protocol, "nobody asked for the tree as a whole before");
+        };
+        let mut replies = Replies { output: &mut self.output, bytes: Vec::new() };
+        for path in paths {
+            let Some(directory) = listing.find(path) else {
+                let shown = tree.display(path);
+                return refuse(
+                    ErrorKind::Protocol,
+                    format!("{shown} was no directory when the tree was read"),
+                );
+            };
+            let mut entries = Vec::new();
+            let mut size = 0;
+            for listed in listing.listed(directory) {
+                // fixed fields are under 100 bytes; what varies is counted
+                let xattrs =
+                    listed.entry.meta.xattrs.iter().map(|(name, value)| name.len() + value.len() + 8);
+                let target = if let Kind::Symlink { target } = &listed.entry.kind { target.len() } else { 0 };
+                size += 100 + listed.name.len() + target + xattrs.sum::<usize>();
+                entries.push(listed);
+                if size > CHUNK {
+                    size = 0;
+                    let entries = std::mem::take(&mut entries);
+                    replies.add(&Frame::Directory { entries, last: false })?;
+                }
+            }
+            replies.add(&Frame::Directory { entries, last: true })?;
+        }
+        Ok(replies.flush()?)
+    }
+
+    fn signature(&mut self) -> Result<(), Refusal> {
         let Some(Open { incoming: Some((index, incoming)), sets, .. }) = &mut self.open else {
             return refuse(ErrorKind::Protocol, "no file was begun");
         };
@@ -227,13 +269,20 @@ impl<'a, W: Write> Session<'a, W> {
         if set.present.is_none() {
             set.present = tree.open()?.map(TreeCursor::new);
         }
-        let answer = match &mut set.present {
-            Some(present) => incoming
-                .signature(present, offset)
-                .map_err(|error| tree.error("read", &incoming.path, error))?,
-            None => Vec::new(),
+        let (size, digests) = match &mut set.present {
+            Some(present) => {
+                incoming.signature(present).map_err(|error| tree.error("read", &incoming.path, error))?
+            }
+            None => (0, Vec::new()),
         };
-        Ok(self.reply(&Frame::Signature(answer))?)
+        let mut replies = Replies { output: &mut self.output, bytes: Vec::new() };
+        let count = digests.chunks(CHUNK).len().max(1);
+        let mut parts = digests.chunks(CHUNK);
+        for index in 1..=count {
+            let bytes = parts.next().unwrap_or_default().to_vec();
+            replies.add(&Frame::Signature { size, bytes, last: index == count })?;
+        }
+        Ok(replies.flush()?)
     }
 
     fn prepare(&mut self, generation: u64) -> Result<(), Refusal> {
@@ -318,6 +367,25 @@ impl<'a, W: Write> Session<'a, W> {
             SyncError::Cut(cut) => AgentError::Cut(cut),
             other => AgentError::Cut(std::io::Error::other(other)),
         }
+    }
+}
+
+/// Many answers to one question, written together.
+struct Replies<'a, W> {
+    output: &'a mut W,
+    bytes: Vec<u8>,
+}
+
+impl<W: Write> Replies<'_, W> {
+    fn add(&mut self, frame: &Frame) -> Result<(), AgentError> {
+        encode(frame, &mut self.bytes).map_err(AgentError::Wire)?;
+        if self.bytes.len() > CHUNK { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), AgentError> {
+        let written = self.output.write_all(&self.bytes).and_then(|()| self.output.flush());
+        self.bytes.clear();
+        written.map_err(AgentError::Cut)
     }
 }
 

@@ -12,7 +12,7 @@ use super::error::SyncError;
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 64 << 10;
 
-/// Frames that a far end may have said before it hears that we stopped listening: a manifest's at most.
+/// Frames that a far end may have said before it hears that we stopped listening: the lists of many directories at most.
 const MAX_PASSED_OVER: usize = 1_000_000;
 
 /// A peer's text without what a terminal would obey.
@@ -128,7 +128,8 @@ impl<S: Read + Write + AsFd> Link<S> {
         self.flush()
     }
 
-    fn flush(&mut self) -> Result<(), SyncError> {
+    /// Writes what was collected, so that the other end can begin with it.
+    pub(crate) fn flush(&mut self) -> Result<(), SyncError> {
         let length = self.out.len() as u64;
         let written = self.stream.write_all(&self.out).and_then(|()| self.stream.flush());
         self.out.clear();

@@ -1,22 +1,21 @@
 //! Owner, mode, times and extended attributes: read from and given to exactly one inode.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use ha_core::replication::manifest::{Meta, Mtime};
+use ha_core::replication::manifest::{Meta, Mtime, Xattrs};
 use ha_core::replication::wire::MAX_XATTRS;
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
     chownat, getxattr, lgetxattr, listxattr, llistxattr, removexattr, setxattr, statx, utimensat,
 };
 use rustix::io::Errno;
+use rustix::process::fchdir;
+use rustix::thread::UnshareFlags;
 
 /// What is read of an inode.
 pub(crate) const MASK: StatxFlags = StatxFlags::BASIC_STATS;
-
-type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// Metadata out of a `statx` answer, without extended attributes.
 pub(crate) fn of_statx(stat: &Statx) -> Meta {
@@ -25,7 +24,7 @@ pub(crate) fn of_statx(stat: &Statx) -> Meta {
         gid: stat.stx_gid,
         mode: stat.stx_mode & 0o7777,
         mtime: Mtime { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
-        xattrs: BTreeMap::new(),
+        xattrs: Xattrs::new(),
     }
 }
 
@@ -34,40 +33,98 @@ pub(crate) fn stat_fd(fd: impl AsFd) -> rustix::io::Result<Statx> {
     statx(fd, c"", AtFlags::EMPTY_PATH, MASK)
 }
 
-/// The extended attributes of the entry `name` in the directory `dir`; a symbolic link is not followed.
-pub(crate) fn xattrs_at(dir: impl AsFd, name: &CStr) -> rustix::io::Result<Xattrs> {
-    // there is no "at" form of these calls before Linux 6.13; this path names the open directory itself
-    let mut path = proc_path(dir).into_bytes();
-    path.push(b'/');
-    path.extend_from_slice(name.to_bytes());
-    xattrs(path.as_slice(), true)
+/// Reads extended attributes of entries by their names in a directory, on a thread that does nothing else.
+#[derive(Debug)]
+pub(crate) struct Attributes {
+    /// Of the directory that was entered last, when names are resolved from there.
+    way: Way,
+    path: Vec<u8>,
+}
+
+/// There is no "at" form of the calls for attributes before Linux 6.13.
+#[derive(Debug)]
+enum Way {
+    /// The thread has a working directory of its own: names are relative to it, four times as fast.
+    WorkingDirectory,
+    /// Over the path that names the open directory itself.
+    Proc,
+}
+
+impl Attributes {
+    /// Gives the calling thread a working directory of its own, where that is allowed.
+    pub(crate) fn new() -> Attributes {
+        // deprecated for what it does to tables of descriptors, which stay shared here
+        #[expect(deprecated)]
+        let unshared = rustix::thread::unshare(UnshareFlags::FS);
+        let way = if unshared.is_ok() { Way::WorkingDirectory } else { Way::Proc };
+        Attributes { way, path: Vec::new() }
+    }
+
+    /// The names that follow are names in `dir`, which stays open meanwhile.
+    pub(crate) fn enter(&mut self, dir: impl AsFd) -> rustix::io::Result<()> {
+        match self.way {
+            Way::WorkingDirectory => fchdir(dir),
+            Way::Proc => {
+                self.path = proc_path(dir).into_bytes();
+                self.path.push(b'/');
+                Ok(())
+            }
+        }
+    }
+
+    /// The attributes of the entry `name`; a symbolic link is not followed.
+    pub(crate) fn of(&mut self, name: &CStr) -> rustix::io::Result<Xattrs> {
+        match self.way {
+            Way::WorkingDirectory => xattrs(name.to_bytes(), Links::Kept),
+            Way::Proc => {
+                let length = self.path.len();
+                self.path.extend_from_slice(name.to_bytes());
+                let found = xattrs(&self.path, Links::Kept);
+                self.path.truncate(length);
+                found
+            }
+        }
+    }
 }
 
 /// The extended attributes of an open file or directory, also of one opened only as a path.
 pub(crate) fn xattrs_of(fd: impl AsFd) -> rustix::io::Result<Xattrs> {
-    xattrs(proc_path(fd).as_bytes(), false)
+    xattrs(proc_path(fd).as_bytes(), Links::Followed)
 }
 
-fn xattrs(path: &[u8], last_is_name: bool) -> rustix::io::Result<Xattrs> {
-    // the kernel's own limits: XATTR_LIST_MAX and XATTR_SIZE_MAX
-    let mut list = vec![0; 64 << 10];
-    let listed = if last_is_name { llistxattr(path, &mut list[..]) } else { listxattr(path, &mut list[..]) };
-    let length = match listed {
-        Ok(length) => length,
-        Err(Errno::NOTSUP) => 0,
+/// Whether a path's last segment may be a symbolic link that leads on.
+#[derive(Clone, Copy)]
+enum Links {
+    Kept,
+    Followed,
+}
+
+fn xattrs(path: &[u8], links: Links) -> rustix::io::Result<Xattrs> {
+    let list = |names: &mut [u8]| match links {
+        Links::Kept => llistxattr(path, names),
+        Links::Followed => listxattr(path, names),
+    };
+    let mut few = [0; 512];
+    let mut many = Vec::new();
+    let names = match list(&mut few) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
+        Ok(length) => &few[..length],
+        Err(Errno::RANGE) => {
+            // the kernel's own limit, XATTR_LIST_MAX
+            many.resize(64 << 10, 0);
+            let length = list(&mut many)?;
+            &many[..length]
+        }
         Err(error) => return Err(error),
     };
-    let mut found = BTreeMap::new();
-    if length == 0 {
-        return Ok(found);
-    }
+    let mut found = Xattrs::new();
+    // XATTR_SIZE_MAX
     let mut value = vec![0; 64 << 10];
     let mut total = 0;
-    for name in list[..length].split(|byte| *byte == 0).filter(|name| is_copied(name)) {
-        let read = if last_is_name {
-            lgetxattr(path, name, &mut value[..])
-        } else {
-            getxattr(path, name, &mut value[..])
+    for name in names.split(|byte| *byte == 0).filter(|name| is_copied(name)) {
+        let read = match links {
+            Links::Kept => lgetxattr(path, name, &mut value[..]),
+            Links::Followed => getxattr(path, name, &mut value[..]),
         };
         match read {
             Ok(length) => {

@@ -1,4 +1,5 @@
-//! File replication: trees are scanned into manifests, the plan of [`ha_core::replication::plan`] is carried out.
+//! File replication: trees are scanned into listings, whose digests lead to what differs, and the plan of
+//! [`ha_core::replication::plan`] for that is carried out.
 //!
 //! The near end sends what the plan says; the far end first receives every content beside its place, then, in one go and
 //! only if nothing changed its mind meanwhile, renames all of it.
@@ -6,6 +7,7 @@
 mod apply;
 mod delta;
 mod error;
+mod incoming;
 mod link;
 mod meta;
 mod push;
@@ -17,11 +19,12 @@ mod tree;
 
 pub(crate) use apply::{Stopped, commit};
 pub use error::{SyncError, TreeError};
+pub(crate) use incoming::{Incoming, ReceiveError};
 pub(crate) use link::{Link, read_frame, write_frame};
 pub use push::{Compare, FilesReport, Mode, Progress, PushOptions, TreePlan};
-pub(crate) use push::{plan_trees, push};
+pub(crate) use push::{plan_only, push};
 pub use scan::{Digests, Scan, scan};
-pub(crate) use stage::{Incoming, ReceiveError, Stage};
+pub(crate) use stage::Stage;
 pub use trash::TrashLimit;
 pub(crate) use trash::{Trash, size_below};
 pub use tree::Tree;

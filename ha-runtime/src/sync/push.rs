@@ -5,10 +5,12 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use ha_core::replication::descent::{Descent, Differing};
 use ha_core::replication::guard::{Counts, DeleteGuard};
-use ha_core::replication::manifest::{Entry, Kind, Manifest};
+use ha_core::replication::listing::Side;
+use ha_core::replication::manifest::MAX_ENTRIES;
 use ha_core::replication::path::RelPath;
-use ha_core::replication::plan::{DeltaLimits, Plan, Rules, plan};
+use ha_core::replication::plan::{DeltaLimits, Plan, Rules};
 use ha_core::replication::step::{Because, Removal, Step};
 use ha_core::replication::wire::{Action, ErrorKind, Frame, Outcome};
 use serde::Serialize;
@@ -18,9 +20,6 @@ use super::link::{Link, tame};
 use super::scan::{Digests, scan};
 use super::source::{Sent, Target, send_file};
 use super::tree::{Cursor, Tree};
-
-/// Entries that a far end's manifest may have; beyond it, it is not read on.
-const MAX_ENTRIES: usize = 4_000_000;
 
 /// How contents are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,7 +72,6 @@ pub struct TreePlan {
     pub plan: Plan,
     /// What is not copied although no rule excludes it.
     pub warnings: Vec<String>,
-    source: Manifest,
     index: u16,
 }
 
@@ -114,36 +112,108 @@ pub struct FilesReport {
     pub warnings: Vec<String>,
 }
 
-/// What each tree needs; nothing is changed.
-pub(crate) fn plan_trees<S: Read + Write + AsFd>(
+/// What each tree needs, for `--dry-run`; nothing is changed. After an error the conversation can go on.
+pub(crate) fn plan_only<S: Read + Write + AsFd>(
     link: &mut Link<S>,
     accepted: &[String],
     trees: &[Tree],
     options: &PushOptions,
 ) -> Result<Vec<TreePlan>, SyncError> {
-    let mut plans = Vec::new();
-    for tree in trees {
+    let planned = plan_trees(link, accepted, trees, options);
+    if let Err(error) = &planned {
+        resynced(link, error);
+    }
+    planned
+}
+
+/// Brings both ends back to the same place after an error; whether they are.
+fn resynced<S: Read + Write + AsFd>(link: &mut Link<S>, error: &SyncError) -> bool {
+    match error {
+        SyncError::Cut(_) | SyncError::Wire(_) => false,
+        // the first error is the one to report, whatever becomes of the connection now
+        _ => link.resync().is_ok(),
+    }
+}
+
+fn plan_trees<S: Read + Write + AsFd>(
+    link: &mut Link<S>,
+    accepted: &[String],
+    trees: &[Tree],
+    options: &PushOptions,
+) -> Result<Vec<TreePlan>, SyncError> {
+    let position = |tree: &Tree| {
         let index = accepted.iter().position(|name| name == tree.name());
         let index = index.and_then(|index| u16::try_from(index).ok());
-        let index = index.ok_or_else(|| SyncError::UnknownDataset(tree.name().to_owned()))?;
-        let full = options.compare == Compare::Full;
-        let replica = ask_manifest(link, index, full)?;
-        let found = scan(tree, if full { Digests::Yes } else { Digests::No })?;
+        index.ok_or_else(|| SyncError::UnknownDataset(tree.name().to_owned()))
+    };
+    let indices = trees.iter().map(position).collect::<Result<Vec<_>, _>>()?;
+    let digests = match options.compare {
+        Compare::Quick => Digests::No,
+        Compare::Full => Digests::Yes,
+    };
+    // the far end reads its trees while we read ours
+    for dataset in &indices {
+        link.send(&Frame::AskTree { dataset: *dataset, digests: digests == Digests::Yes })?;
+    }
+    link.flush()?;
+    let found = trees.iter().map(|tree| scan(tree, digests, Side::Source)).collect::<Result<Vec<_>, _>>()?;
+    let mut summaries = Vec::new();
+    for _ in trees {
+        let Frame::Tree(summary) = link.receive(ASKED)? else {
+            return Err(SyncError::Unexpected { asked: ASKED });
+        };
+        summaries.push(summary);
+    }
+    let mut plans = Vec::new();
+    for (((tree, index), found), replica) in trees.iter().zip(indices).zip(found).zip(&summaries) {
         let rules = Rules { filter: tree.filter().clone(), delta: options.delta };
-        let planned = plan(&found.manifest, &replica, &rules);
+        let descent = Descent::new(&found.listing, replica, &rules.filter);
+        let differing = descend(link, index, descent)?;
+        drop(found.listing);
+        let plan = differing.plan(&rules);
         let mut warnings = found.warnings;
-        warnings.extend(planned.blocked.iter().map(|path| {
+        warnings.extend(plan.blocked.iter().map(|path| {
             format!("{} is left alone on the replica: it holds what is excluded", tree.display(path))
         }));
-        plans.push(TreePlan {
-            dataset: tree.name().to_owned(),
-            plan: planned,
-            warnings,
-            source: found.manifest,
-            index,
-        });
+        plans.push(TreePlan { dataset: tree.name().to_owned(), plan, warnings, index });
     }
     Ok(plans)
+}
+
+const ASKED: &str = "a request for its list of files";
+
+/// Asks for the directories whose digests differ, level by level.
+fn descend<S: Read + Write + AsFd>(
+    link: &mut Link<S>,
+    dataset: u16,
+    mut descent: Descent<'_>,
+) -> Result<Differing, SyncError> {
+    loop {
+        let paths = descent.ask();
+        let count = paths.len();
+        if count == 0 {
+            return Ok(descent.finish()?);
+        }
+        link.send(&Frame::AskDirectories { dataset, paths })?;
+        link.flush()?;
+        for _ in 0..count {
+            let mut all = Vec::new();
+            loop {
+                let Frame::Directory { entries, last } = link.receive(ASKED)? else {
+                    return Err(SyncError::Unexpected { asked: ASKED });
+                };
+                let nothing_new = entries.is_empty();
+                all.extend(entries);
+                if last {
+                    break;
+                }
+                if nothing_new || all.len() > MAX_ENTRIES {
+                    return Err(SyncError::Unexpected { asked: ASKED });
+                }
+            }
+            descent.answer(all)?;
+        }
+    }
 }
 
 /// Refuses what the guards refuse, tree by tree and all together.
@@ -159,28 +229,6 @@ fn check(plans: &[TreePlan], guard: DeleteGuard) -> Result<(), SyncError> {
         all.check(total).map_err(|why| refuse("all datasets together", why))
     } else {
         Ok(())
-    }
-}
-
-fn ask_manifest<S: Read + Write + AsFd>(
-    link: &mut Link<S>,
-    dataset: u16,
-    digests: bool,
-) -> Result<Manifest, SyncError> {
-    let asked = "a request for its list of files";
-    let mut all = Vec::new();
-    let mut answer = link.ask(asked, &Frame::AskManifest { dataset, digests })?;
-    loop {
-        let Frame::Entries { entries, last } = answer else { return Err(SyncError::Unexpected { asked }) };
-        let nothing_new = entries.is_empty();
-        all.extend(entries);
-        if last {
-            return Ok(Manifest::from_entries(all)?);
-        }
-        if nothing_new || all.len() > MAX_ENTRIES {
-            return Err(SyncError::Unexpected { asked });
-        }
-        answer = link.receive(asked)?;
     }
 }
 
@@ -202,11 +250,7 @@ pub(crate) fn push<S: Read + Write + AsFd>(
             Ok(run) => break run,
             Err(error) => error,
         };
-        let heard = match error {
-            SyncError::Cut(_) | SyncError::Wire(_) => false,
-            // the first error is the one to report, whatever becomes of the connection now
-            _ => link.resync().is_ok(),
-        };
+        let heard = resynced(link, &error);
         match error {
             // a block digest was wrong (they are weak): the strong one noticed, so whole files are next
             SyncError::Remote { kind: ErrorKind::Corrupt, .. } if heard && options.delta.max > 0 => {
@@ -307,9 +351,8 @@ fn push_once<S: Read + Write + AsFd>(
     }
     for (planned, left_out) in plans.iter().zip(&left_out) {
         for step in planned.plan.steps.iter().filter(|step| is_done(step, left_out)) {
-            let Some(action) = action(step, &planned.source) else { continue };
             run.changed += u64::from(!matches!(step, Step::SetMeta { because: Because::Touched, .. }));
-            link.send(&Frame::Step { generation, dataset: planned.index, action })?;
+            link.send(&Frame::Step { generation, dataset: planned.index, action: action(step) })?;
         }
         run.files += planned.plan.counts.source;
     }
@@ -342,17 +385,15 @@ fn is_done(step: &Step, left_out: &BTreeSet<RelPath>) -> bool {
     }
 }
 
-fn action(step: &Step, source: &Manifest) -> Option<Action> {
-    let entry = |path: &RelPath| source.get(path).cloned();
-    Some(match step {
+fn action(step: &Step) -> Action {
+    match step {
         Step::MakeDir { path } => Action::MakeDir { path: path.clone() },
         Step::Send { path, .. } | Step::Patch { path, .. } => Action::Place { path: path.clone() },
-        Step::SetMeta { path, .. } => Action::SetMeta { path: path.clone(), meta: entry(path)?.meta },
+        Step::SetMeta { path, meta, .. } => Action::SetMeta { path: path.clone(), meta: (**meta).clone() },
         Step::Link { path, to } => Action::Link { path: path.clone(), to: to.clone() },
-        Step::Symlink { path, .. } => {
-            let Entry { kind: Kind::Symlink { target }, meta } = entry(path)? else { return None };
-            Action::Symlink { path: path.clone(), target: target.into(), meta }
+        Step::Symlink { path, target, meta } => {
+            Action::Symlink { path: path.clone(), target: target.to_vec(), meta: (**meta).clone() }
         }
         Step::Delete { path, .. } => Action::Delete { path: path.clone() },
-    })
+    }
 }

@@ -1,22 +1,26 @@
-//! A tree on this machine becomes a manifest.
+//! A tree on this machine becomes a listing.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use ha_core::replication::filter::Verdict;
-use ha_core::replication::manifest::{Digest, Entry, Kind, Manifest, Meta};
+use ha_core::replication::listing::{DirectoryId, Draft, Listing, Side};
+use ha_core::replication::manifest::{Digest, Entry, Kind, ManifestError, Meta};
 use ha_core::replication::path::RelPath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, openat, readlinkat, statx};
 use rustix::io::Errno;
 
 use super::error::{SyncError, TreeError};
-use super::meta;
+use super::meta::{self, Attributes};
 use super::tree::{STAGE_PREFIX, Tree};
 
 /// Directories inside directories that a scan goes into: each holds a descriptor open.
 const MAX_DEPTH: usize = 200;
+
+/// Bytes of names that the kernel is asked for at once.
+const NAMES: usize = 32 << 10;
 
 /// Whether contents are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +32,10 @@ pub enum Digests {
 }
 
 /// What a scan found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scan {
-    /// The tree; empty when there is none. What is excluded is listed, but not entered.
-    pub manifest: Manifest,
+    /// The tree; absent when there is none. What is excluded is listed, but not entered.
+    pub listing: Listing,
     /// What is not copied although no rule excludes it, for a person.
     pub warnings: Vec<String>,
 }
@@ -39,104 +43,145 @@ pub struct Scan {
 /// Lists a tree without ever leaving it or following a symbolic link.
 ///
 /// Errors when any part cannot be read: a part that is missing from the list would be deleted on the replica.
-pub fn scan(tree: &Tree, digests: Digests) -> Result<Scan, SyncError> {
-    let Some(root) = tree.open()? else { return Ok(Scan::default()) };
-    let mut walk = Walk { tree, digests, entries: Vec::new(), warnings: Vec::new(), links: BTreeMap::new() };
-    let stat = meta::stat_fd(&root).map_err(|error| tree.error("read", &RelPath::root(), error))?;
-    let mut own = meta::of_statx(&stat);
-    own.xattrs = meta::xattrs_of(&root).map_err(|error| walk.attributes(&RelPath::root(), error))?;
-    walk.entries.push((RelPath::root(), Entry { kind: Kind::Dir, meta: own }));
-    walk.directory(&root, &RelPath::root(), 0)?;
-    Ok(Scan { manifest: Manifest::from_entries(walk.entries)?, warnings: walk.warnings })
+pub fn scan(tree: &Tree, digests: Digests, side: Side) -> Result<Scan, SyncError> {
+    // a thread of its own may have a working directory of its own, which makes attributes cheap to read
+    let walked = std::thread::scope(|scope| scope.spawn(|| walk(tree, digests, side)).join());
+    walked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
+
+fn walk(tree: &Tree, digests: Digests, side: Side) -> Result<Scan, SyncError> {
+    let Some(root) = tree.open()? else {
+        return Ok(Scan { listing: Listing::absent(), warnings: Vec::new() });
+    };
+    let fail = |error| tree.error("read", &RelPath::root(), error);
+    let stat = meta::stat_fd(&root).map_err(fail)?;
+    let mut own = meta::of_statx(&stat);
+    own.xattrs = meta::xattrs_of(&root).map_err(|e| tree.error(READ_ATTRIBUTES, &RelPath::root(), e))?;
+    let mut walk = Walk {
+        tree,
+        digests,
+        draft: Draft::new(own),
+        attributes: Attributes::new(),
+        warnings: Vec::new(),
+        links: HashMap::new(),
+        buffer: vec![MaybeUninit::uninit(); NAMES],
+    };
+    walk.directory(&root, Draft::ROOT, 0)?;
+    Ok(Scan { listing: walk.draft.finish(side), warnings: walk.warnings })
+}
+
+const READ_ATTRIBUTES: &str = "read the extended attributes of";
 
 struct Walk<'a> {
     tree: &'a Tree,
     digests: Digests,
-    entries: Vec<(RelPath, Entry)>,
+    draft: Draft,
+    attributes: Attributes,
     warnings: Vec<String>,
     /// Device and inode of files with several names.
-    links: BTreeMap<(u32, u32, u64), u64>,
+    links: HashMap<(u32, u32, u64), u64>,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+/// A directory while it is listed.
+struct Here<'a> {
+    fd: &'a OwnedFd,
+    id: DirectoryId,
+    path: RelPath,
+}
+
+impl Here<'_> {
+    fn path(&self, name: &CStr) -> Result<RelPath, ManifestError> {
+        Ok(self.path.entry(name.to_bytes())?)
+    }
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, dir: &OwnedFd, path: &RelPath, depth: usize) -> Result<(), SyncError> {
+    fn directory(&mut self, fd: &OwnedFd, id: DirectoryId, depth: usize) -> Result<(), SyncError> {
+        let here = Here { fd, id, path: self.draft.path(id) };
         if depth > MAX_DEPTH {
             let deep = std::io::Error::other(format!("more than {MAX_DEPTH} directories inside each other"));
-            return Err(self.tree.error("enter", path, deep).into());
+            return Err(self.tree.error("enter", &here.path, deep).into());
         }
-        for name in names(dir).map_err(|error| self.tree.error("list", path, error))? {
-            let entry = path
-                .join(name.to_bytes())
-                .map_err(|why| SyncError::Path { directory: self.tree.display(path), why })?;
-            let stat = match statx(dir, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW, meta::MASK) {
-                Ok(stat) => stat,
-                // removed since it was listed
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(self.tree.error("read", &entry, error).into()),
-            };
-            self.entry(dir, &name, entry, &stat, depth)?;
+        let fail = |error| self.tree.error("list", &here.path, error);
+        self.attributes.enter(fd).map_err(fail)?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut names = RawDir::new(fd, &mut buffer);
+        while let Some(name) = names.next() {
+            let name = name.map_err(|error| self.tree.error("list", &here.path, error))?;
+            if is_listed(name.file_name()) {
+                self.entry(&here, name.file_name())?;
+            }
+        }
+        self.buffer = buffer;
+        for below in self.draft.close(id) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match openat(fd, self.draft.name(below), flags, Mode::empty()) {
+                Ok(inside) => self.directory(&inside, below, depth + 1)?,
+                Err(Errno::NOENT) => self.draft.vanish(below),
+                Err(error) => {
+                    return Err(self.tree.error("enter", &self.draft.path(below), error).into());
+                }
+            }
         }
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        dir: &OwnedFd,
-        name: &CStr,
-        path: RelPath,
-        stat: &Statx,
-        depth: usize,
-    ) -> Result<(), SyncError> {
-        let copied = self.tree.filter().verdict(&path) != Verdict::Excluded;
-        let mut meta = meta::of_statx(stat);
-        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+    fn entry(&mut self, here: &Here<'_>, name: &CStr) -> Result<(), SyncError> {
+        let stat = match statx(here.fd, name, AtFlags::SYMLINK_NOFOLLOW, meta::MASK) {
+            Ok(stat) => stat,
+            // removed since it was listed
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(self.refused("read", here, name, error)),
+        };
+        let mut meta = meta::of_statx(&stat);
+        let mut kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::Directory => Kind::Dir,
-            FileType::RegularFile => {
-                let digest = match self.digests {
-                    Digests::Yes if copied => self.digest(dir, name, &path)?,
-                    Digests::Yes | Digests::No => None,
-                };
-                Kind::File { size: stat.stx_size, link: self.link(stat), digest }
-            }
-            FileType::Symlink => match readlinkat(dir, name, Vec::new()) {
+            FileType::RegularFile => Kind::File { size: stat.stx_size, link: self.link(&stat), digest: None },
+            FileType::Symlink => match readlinkat(here.fd, name, Vec::new()) {
                 Ok(target) => {
                     meta.mode = 0;
                     Kind::Symlink { target: target.into_bytes().into() }
                 }
                 Err(Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(self.tree.error("read the link", &path, error).into()),
+                Err(error) => return Err(self.refused("read the link", here, name, error)),
             },
             FileType::Fifo
             | FileType::Socket
             | FileType::CharacterDevice
             | FileType::BlockDevice
-            | FileType::Unknown => {
-                if copied {
-                    let shown = self.tree.display(&path);
-                    self.warnings.push(format!("{shown} is a device, socket or pipe and is not copied"));
-                }
-                Kind::Special
-            }
+            | FileType::Unknown => Kind::Special,
         };
-        if copied && matches!(kind, Kind::Dir | Kind::File { .. }) {
-            match meta::xattrs_at(dir, name) {
+        let takes_part = self.takes_part(here, name, &kind)?;
+        if takes_part && matches!(kind, Kind::Dir | Kind::File { .. }) {
+            match self.attributes.of(name) {
                 Ok(xattrs) => meta.xattrs = xattrs,
                 Err(Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(self.attributes(&path, error).into()),
+                Err(error) => return Err(self.refused(READ_ATTRIBUTES, here, name, error)),
             }
         }
-        let enter = copied && kind == Kind::Dir;
-        self.entries.push((path.clone(), Entry { kind, meta }));
-        if enter {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match openat(dir, name, flags, Mode::empty()) {
-                Ok(below) => self.directory(&below, &path, depth + 1)?,
-                Err(Errno::NOENT) => drop(self.entries.pop()),
-                Err(error) => return Err(self.tree.error("enter", &path, error).into()),
-            }
+        if let Kind::File { digest, .. } = &mut kind
+            && takes_part
+            && self.digests == Digests::Yes
+        {
+            let path = here.path(name).map_err(|error| self.unlistable(here, error))?;
+            *digest = self.digest(here.fd, name, &path)?;
         }
-        Ok(())
+        let pushed = self.draft.push(here.id, name.to_bytes(), takes_part, Entry { kind, meta });
+        pushed.map_err(|error| self.unlistable(here, error))
+    }
+
+    fn takes_part(&mut self, here: &Here<'_>, name: &CStr, kind: &Kind) -> Result<bool, SyncError> {
+        let filter = self.tree.filter();
+        if filter.is_empty() && *kind != Kind::Special {
+            return Ok(true);
+        }
+        let path = here.path(name).map_err(|error| self.unlistable(here, error))?;
+        if *kind == Kind::Special && filter.verdict(&path) != Verdict::Excluded {
+            let shown = self.tree.display(&path);
+            self.warnings.push(format!("{shown} is a device, socket or pipe and is not copied"));
+        }
+        Ok(filter.takes_part(&path, kind))
     }
 
     fn link(&mut self, stat: &Statx) -> Option<u64> {
@@ -163,24 +208,38 @@ impl Walk<'_> {
         Ok(Some(Digest(*hasher.finalize().as_bytes())))
     }
 
-    fn attributes(&self, path: &RelPath, error: Errno) -> TreeError {
-        self.tree.error("read the extended attributes of", path, error)
+    fn refused(&self, doing: &'static str, here: &Here<'_>, name: &CStr, error: Errno) -> SyncError {
+        match here.path(name) {
+            Ok(path) => self.tree.error(doing, &path, error).into(),
+            Err(error) => self.unlistable(here, error),
+        }
     }
+
+    fn unlistable(&self, here: &Here<'_>, error: ManifestError) -> SyncError {
+        match error {
+            ManifestError::Path(why) => SyncError::Path { directory: self.tree.display(&here.path), why },
+            other => self.tree.error("list", &here.path, std::io::Error::other(other)).into(),
+        }
+    }
+}
+
+/// Whether a name in a directory is an entry of its own, and none of our temporary ones.
+fn is_listed(name: &CStr) -> bool {
+    let bytes = name.to_bytes();
+    bytes != b"." && bytes != b".." && !bytes.starts_with(STAGE_PREFIX)
 }
 
 /// The names in a directory, without our own temporary ones.
 pub(crate) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
-    let mut buffer = [MaybeUninit::uninit(); 32 << 10];
+    let mut buffer = [MaybeUninit::uninit(); NAMES];
     // a second descriptor, because reading moves the position
     let own = openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut list = RawDir::new(own, &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = list.next() {
         let entry = entry?;
-        let name = entry.file_name();
-        let bytes = name.to_bytes();
-        if bytes != b"." && bytes != b".." && !bytes.starts_with(STAGE_PREFIX) {
-            names.push(name.to_owned());
+        if is_listed(entry.file_name()) {
+            names.push(entry.file_name().to_owned());
         }
     }
     Ok(names)
@@ -215,9 +274,11 @@ mod tests {
         let walk = Walk {
             tree: &tree,
             digests: Digests::Yes,
-            entries: Vec::new(),
+            draft: Draft::new(Meta::default()),
+            attributes: Attributes::new(),
             warnings: Vec::new(),
-            links: BTreeMap::new(),
+            links: HashMap::new(),
+            buffer: Vec::new(),
         };
         let root = tree.open().unwrap().unwrap();
         let path = RelPath::new("was-a-file").unwrap();

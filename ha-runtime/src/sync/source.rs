@@ -5,11 +5,11 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 use ha_core::replication::path::RelPath;
-use ha_core::replication::wire::{CHUNK, Frame, WINDOW};
+use ha_core::replication::wire::{CHUNK, Frame};
 
 use std::io::Write;
 
-use super::delta;
+use super::delta::{self, Basis, DeltaError, More, Piece, WINDOW};
 use super::error::SyncError;
 use super::link::Link;
 use super::meta;
@@ -55,7 +55,7 @@ pub(crate) fn send_file<S: Read + Write + AsFd>(
         let size = before.stx_size;
         target.link.send(&Frame::File { generation, dataset, path: path.clone(), size, meta: own })?;
         let mut reading = Reading { file: &mut file, hasher: blake3::Hasher::new(), left: size };
-        let read = if patch { target.windows(&mut reading, size) } else { target.chunks(&mut reading) };
+        let read = if patch { target.difference(&mut reading) } else { target.chunks(&mut reading) };
         let digest = *reading.hasher.finalize().as_bytes();
         match read {
             Ok(()) => {}
@@ -85,6 +85,14 @@ impl From<SyncError> for SendError {
     }
 }
 
+impl From<DeltaError> for SendError {
+    fn from(_: DeltaError) -> SendError {
+        SendError::Far(SyncError::Unexpected { asked: ASKED })
+    }
+}
+
+const ASKED: &str = "a request for block digests";
+
 struct Reading<'a> {
     file: &'a mut File,
     hasher: blake3::Hasher,
@@ -111,29 +119,50 @@ impl<S: Read + Write + AsFd> Target<'_, S> {
         Ok(())
     }
 
-    fn windows(&mut self, reading: &mut Reading<'_>, size: u64) -> Result<(), SendError> {
+    /// Only what the other end does not have; all, when it has nothing.
+    fn difference(&mut self, reading: &mut Reading<'_>) -> Result<(), SendError> {
+        let (size, digests) = self.signature()?;
+        if size == 0 {
+            return self.chunks(reading);
+        }
+        let basis = Basis::new(size, digests)?;
+        let mut matcher = basis.matcher();
         while reading.left > 0 {
-            let offset = size - reading.left;
-            let answer = self.link.ask("a request for block digests", &Frame::AskSignature { offset })?;
-            let Frame::Signature(signature) = answer else {
-                return Err(SyncError::Unexpected { asked: "a request for block digests" }.into());
-            };
-            if signature.is_empty() {
-                // the present file ends here: the rest is new
-                return self.chunks(reading);
-            }
             let window = reading.next(WINDOW)?;
-            let delta = delta::diff(signature, &window)
-                .map_err(|_| SyncError::Unexpected { asked: "a request for block digests" })?;
-            let generation = self.generation;
-            if delta.len() < window.len() {
-                let count = delta.len().div_ceil(CHUNK);
-                for (index, part) in delta.chunks(CHUNK).enumerate() {
-                    let (bytes, last) = (part.to_vec(), index + 1 == count);
-                    self.link.send(&Frame::Delta { generation, bytes, last })?;
-                }
-            } else {
-                for part in window.chunks(CHUNK) {
+            let more = if reading.left > 0 { More::Follows } else { More::Ends };
+            matcher.next(&window, more, &mut |piece| self.piece(&piece))?;
+        }
+        Ok(())
+    }
+
+    fn signature(&mut self) -> Result<(u64, Vec<u8>), SendError> {
+        let unexpected = || SendError::from(SyncError::Unexpected { asked: ASKED });
+        let mut answer = self.link.ask(ASKED, &Frame::AskSignature)?;
+        let mut digests = Vec::new();
+        let mut whole = None;
+        loop {
+            let Frame::Signature { size, bytes, last } = answer else { return Err(unexpected()) };
+            let length = delta::signature_length(size).unwrap_or(0);
+            if bytes.is_empty() && !last {
+                return Err(unexpected());
+            }
+            digests.extend(bytes);
+            if *whole.get_or_insert(size) != size || digests.len() as u64 > length {
+                return Err(unexpected());
+            }
+            if last {
+                return Ok((size, digests));
+            }
+            answer = self.link.receive(ASKED)?;
+        }
+    }
+
+    fn piece(&mut self, piece: &Piece<'_>) -> Result<(), SendError> {
+        let generation = self.generation;
+        match *piece {
+            Piece::Copy { offset, length } => self.link.send(&Frame::Copy { generation, offset, length })?,
+            Piece::Literal(bytes) => {
+                for part in bytes.chunks(CHUNK) {
                     self.link.send(&Frame::Data { generation, bytes: part.to_vec() })?;
                 }
             }

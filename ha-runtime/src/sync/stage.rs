@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ha_core::replication::manifest::{Meta, Mtime};
 use ha_core::replication::path::RelPath;
-use ha_core::replication::wire::WINDOW;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, fsync, linkat, mkdirat, openat, symlinkat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
-use super::delta;
 use super::error::TreeError;
+use super::incoming::Incoming;
 use super::meta;
 use super::scan::names;
 use super::tree::{Cursor, STAGE_PREFIX, Tree};
@@ -71,33 +70,23 @@ impl Stage {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| self.tree.error("make a temporary file for", &path, error))?;
-        Ok(Incoming {
-            path,
-            name,
-            size,
-            meta,
-            file: File::from(fd),
-            hasher: blake3::Hasher::new(),
-            written: 0,
-            base: None,
-            window: Vec::new(),
-            delta: Vec::new(),
-        })
+        Ok(Incoming::new(path, name, size, meta, File::from(fd)))
     }
 
     /// Gives a complete content its metadata; from now on it waits for its path.
     pub(crate) fn keep(&mut self, incoming: Incoming) -> Result<(), TreeError> {
-        meta::apply(&incoming.file, &incoming.meta).map_err(|error| {
+        meta::apply(incoming.file(), incoming.meta()).map_err(|error| {
             self.tree.error("set owner, mode, times and attributes of a new", &incoming.path, error)
         })?;
-        self.files.insert(incoming.path, incoming.name);
+        let (path, name) = incoming.into_place();
+        self.files.insert(path, name);
         Ok(())
     }
 
     /// Forgets a content that is not to be used.
     pub(crate) fn forget(&mut self, incoming: &Incoming) {
         // what cannot be removed now goes with the directory
-        let _ = unlinkat(&self.dir, incoming.name.as_str(), AtFlags::empty());
+        let _ = unlinkat(&self.dir, incoming.name(), AtFlags::empty());
     }
 
     /// Makes a symbolic link here, ready to be renamed; says its name.
@@ -162,94 +151,6 @@ impl Drop for Stage {
         }
         let _ = meta::set_mtime(&self.root, self.mtime);
         self.tree.unmake(self.made);
-    }
-}
-
-/// A content on its way in.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) path: RelPath,
-    name: String,
-    size: u64,
-    meta: Meta,
-    file: File,
-    hasher: blake3::Hasher,
-    written: u64,
-    base: Option<File>,
-    window: Vec<u8>,
-    delta: Vec<u8>,
-}
-
-/// What a content on its way in can run into.
-#[derive(Debug)]
-pub(crate) enum ReceiveError {
-    /// Here.
-    Io(io::Error),
-    /// There.
-    Corrupt(String),
-}
-
-impl From<io::Error> for ReceiveError {
-    fn from(error: io::Error) -> ReceiveError {
-        ReceiveError::Io(error)
-    }
-}
-
-impl Incoming {
-    /// Block digests of the window at `offset` of the present file; empty when there is nothing.
-    pub(crate) fn signature(&mut self, present: &mut Cursor, offset: u64) -> io::Result<Vec<u8>> {
-        self.window.clear();
-        self.delta.clear();
-        if self.base.is_none() {
-            self.base = open_regular(present, &self.path)?;
-        }
-        let Some(base) = &mut self.base else { return Ok(Vec::new()) };
-        base.seek(SeekFrom::Start(offset))?;
-        base.take(WINDOW).read_to_end(&mut self.window)?;
-        Ok(if self.window.is_empty() { Vec::new() } else { delta::signature(&self.window) })
-    }
-
-    /// Appends plain bytes.
-    pub(crate) fn data(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
-        self.written += bytes.len() as u64;
-        if self.written > self.size {
-            return Err(ReceiveError::Corrupt(format!(
-                "more than the announced {} bytes arrived",
-                self.size
-            )));
-        }
-        self.hasher.update(bytes);
-        Ok(self.file.write_all(bytes)?)
-    }
-
-    /// Collects a difference to the window that was asked for, and appends what it yields once it is whole.
-    pub(crate) fn delta(&mut self, bytes: &[u8], last: bool) -> Result<(), ReceiveError> {
-        self.delta.extend_from_slice(bytes);
-        // a sender whose difference is longer than its data sends the data
-        if self.delta.len() as u64 > WINDOW {
-            return Err(ReceiveError::Corrupt("a difference is longer than what it describes".to_owned()));
-        }
-        if last {
-            let mut rebuilt = Vec::new();
-            let limit = WINDOW.min(self.size.saturating_sub(self.written)) as usize;
-            delta::apply(&self.window, &self.delta, limit, &mut rebuilt)
-                .map_err(|error| ReceiveError::Corrupt(format!("a difference cannot be applied: {error}")))?;
-            self.delta.clear();
-            self.data(&rebuilt)?;
-        }
-        Ok(())
-    }
-
-    /// Whether all of it is here, and is what was read at the other end.
-    pub(crate) fn verify(&self, digest: [u8; 32]) -> Result<(), ReceiveError> {
-        if self.written != self.size {
-            let (got, size) = (self.written, self.size);
-            return Err(ReceiveError::Corrupt(format!("{got} of {size} bytes arrived")));
-        }
-        if self.hasher.finalize() != digest {
-            return Err(ReceiveError::Corrupt("its digest is not the source's".to_owned()));
-        }
-        Ok(())
     }
 }
 

@@ -119,7 +119,7 @@ fn a_file_that_vanishes_before_it_is_read_leaves_what_it_would_have_replaced() {
     pair.assert_equal();
 }
 
-/// A stream that spoils the first difference that passes.
+/// A stream that spoils the first copied block that passes.
 struct Spoiling(UnixStream, bool);
 
 impl Read for Spoiling {
@@ -131,9 +131,14 @@ impl Read for Spoiling {
 impl Write for Spoiling {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut bytes = bytes.to_vec();
-        // length, number 15, generation, last, length: then the difference begins
-        if bytes.get(4) == Some(&15) && !std::mem::replace(&mut self.1, true) {
-            bytes[18] ^= 0xff;
+        // frames are written together; of Copy, number 15, the last byte of the offset is meant
+        let mut at = 0;
+        while let Some(header) = bytes.get(at..at + 5) {
+            if header[4] == 15 && !std::mem::replace(&mut self.1, true) {
+                bytes[at + 20] ^= 1;
+            }
+            let length: [u8; 4] = bytes[at..at + 4].try_into().unwrap();
+            at += 4 + u32::from_be_bytes(length) as usize;
         }
         self.0.write_all(&bytes)?;
         Ok(bytes.len())
@@ -155,9 +160,11 @@ fn a_difference_that_yields_the_wrong_content_is_noticed_and_the_whole_file_sent
     write(pair.near("f"), vec![1; 50_000]);
     pair.push().unwrap();
     write(pair.near("f"), vec![2; 50_001]);
-    write(pair.near("g"), [vec![1; 40_000], vec![2; 20_000]].concat());
+    // no two blocks alike, so that another offset is another content
+    let kept: Vec<u8> = (0..40_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    write(pair.near("g"), [kept.clone(), vec![2; 20_000]].concat());
     pair.push().unwrap();
-    write(pair.near("g"), [vec![1; 40_000], vec![3; 20_000]].concat());
+    write(pair.near("g"), [kept, vec![3; 20_000]].concat());
     let (here, there) = UnixStream::pair().unwrap();
     let node = pair.node(Box::new(|_| passive_slave()));
     let trees = pair.near_trees();

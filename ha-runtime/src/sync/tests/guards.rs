@@ -7,8 +7,8 @@ use super::*;
 
 /// The far side's names, contents and times.
 fn state_of(pair: &Pair) -> (Vec<String>, String) {
-    let listed = scan(&pair.tree("far", &pair.far_filter), Digests::Yes).unwrap().manifest;
-    (names_below(&pair.dir.path().join("far")), format!("{listed:?}"))
+    let found = scan(&pair.tree("far", &pair.far_filter), Digests::Yes, Side::Replica).unwrap();
+    (names_below(&pair.dir.path().join("far")), format!("{:?}", found.listing.summary()))
 }
 
 fn kind(result: Result<FilesReport, SyncError>) -> ErrorKind {
@@ -288,6 +288,9 @@ fn frames_in_an_order_that_makes_no_sense_change_nothing() {
     };
     let end = || Frame::FileEnd { generation, digest: [0; 32] };
     let data = || Frame::Data { generation, bytes: b"abc".to_vec() };
+    let copy = |offset, length| Frame::Copy { generation, offset, length };
+    let ask_tree = |dataset| Frame::AskTree { dataset, digests: false };
+    let ask_directory = |name| Frame::AskDirectories { dataset: 0, paths: vec![path(name)] };
     let commit = || [Frame::Prepare { generation }, Frame::Commit { generation }];
     for (frames, expected) in [
         (vec![Frame::Commit { generation }], ErrorKind::Protocol),
@@ -295,7 +298,7 @@ fn frames_in_an_order_that_makes_no_sense_change_nothing() {
         (vec![step(generation - 1, 0, delete())], ErrorKind::Stale),
         (vec![step(generation, 9, delete())], ErrorKind::NotAccepted),
         (vec![data()], ErrorKind::Protocol),
-        (vec![Frame::AskSignature { offset: 0 }], ErrorKind::Protocol),
+        (vec![Frame::AskSignature], ErrorKind::Protocol),
         (vec![file(generation, "x"), data(), data()], ErrorKind::Corrupt),
         (vec![file(generation, "x"), data(), end()], ErrorKind::Corrupt),
         (vec![file(generation, "x"), end()], ErrorKind::Corrupt),
@@ -303,10 +306,15 @@ fn frames_in_an_order_that_makes_no_sense_change_nothing() {
         (vec![file(generation, ".pbx-ha-stage-1/1")], ErrorKind::NotAccepted),
         (vec![file(generation - 1, "x")], ErrorKind::Stale),
         (vec![Frame::Ready], ErrorKind::Protocol),
-        (
-            vec![file(generation, "x"), Frame::Delta { generation, bytes: vec![1, 2, 3], last: true }],
-            ErrorKind::Corrupt,
-        ),
+        (vec![file(generation, "x"), copy(0, 1)], ErrorKind::Corrupt),
+        (vec![file(generation, "d/1"), Frame::AskSignature, copy(0, 4)], ErrorKind::Corrupt),
+        (vec![file(generation, "d/1"), Frame::AskSignature, copy(0, 0)], ErrorKind::Corrupt),
+        (vec![file(generation, "d/1"), Frame::AskSignature, copy(1, 3)], ErrorKind::Corrupt),
+        (vec![file(generation, "d/1"), Frame::AskSignature, copy(u64::MAX, 2)], ErrorKind::Corrupt),
+        (vec![ask_directory("d")], ErrorKind::Protocol),
+        (vec![ask_tree(9)], ErrorKind::NotAccepted),
+        (vec![ask_tree(0), ask_directory("d/1")], ErrorKind::Protocol),
+        (vec![ask_tree(0), ask_directory("nowhere")], ErrorKind::Protocol),
     ] {
         let all = [begin(), frames.clone()].concat();
         let said = converse(&pair, &all);
