@@ -53,6 +53,12 @@ pub trait AgentHost {
     fn cancelled(&self) -> bool {
         false
     }
+
+    /// Why this agent should make way for a new one: what it was started with, program or settings, is not what is
+    /// installed now. Looked at before anything is opened, never in the middle.
+    fn is_outdated(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A lock that is held as long as this lives.

@@ -21,6 +21,7 @@ pub mod far;
 pub mod far_node;
 pub mod fence;
 pub mod journal;
+pub mod line;
 pub mod lock;
 pub mod node_state;
 pub mod observe;

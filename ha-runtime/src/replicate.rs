@@ -1,38 +1,34 @@
 //! One replication from this master to its slave: trees, then tables, each as a whole or not at all.
 
+mod past;
+
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use ha_core::Role;
 use ha_core::profile::Database;
 use ha_core::replication::admission::Receiver;
 use ha_core::replication::filter::Filter;
 use ha_core::replication::guard::DeleteGuard;
 use ha_core::replication::tables::Exclusions;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::agent::Client;
 use crate::context::Context;
 use crate::db::{self, CommitGate, Mode, Purpose};
 use crate::driver::AlertLine;
-use crate::far::{Far, Word};
 use crate::far_node;
+use crate::line::{Agent, Databases, Kept, Line, Wanted, blocking};
 use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Blame, Failure, Report, Verdict};
-use crate::state::Store;
 use crate::sync::{Compare, Progress, PushOptions, Tree};
-use crate::way;
+pub use past::{Part, Past, past};
 
 /// The second of two replications waits for the first this long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
-/// The document of past successes in the state directory.
-const PAST: &str = "replication";
 
 /// What is to be sent, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,48 +36,36 @@ pub struct Job {
     /// The slave.
     pub peer: IpAddr,
     /// Trees.
-    pub files: bool,
+    pub files: Scope,
     /// Tables.
-    pub database: bool,
+    pub database: Scope,
     /// Everything, whatever times and digests say.
     pub full: bool,
     /// Only plan.
     pub dry_run: bool,
 }
 
+/// What a job does about one part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing, and nothing is said about it.
+    LeftOut,
+    /// It is compared with the slave's, and what differs is sent.
+    Compared,
+}
+
 impl Job {
     /// Both parts, only what differs.
     pub fn all(peer: IpAddr) -> Job {
-        Job { peer, files: true, database: true, full: false, dry_run: false }
+        Job { peer, files: Scope::Compared, database: Scope::Compared, full: false, dry_run: false }
     }
 }
 
-/// What became of a part the last times.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// When it last succeeded: what the slave has is the master's state of then.
-    pub last_success: Option<DateTime<Utc>>,
-    /// Why it failed since; `None`: it did not.
-    pub last_error: Option<String>,
-}
-
-/// What became of both parts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
-    /// Trees.
-    pub files: Part,
-    /// Tables.
-    pub database: Part,
-}
-
-/// Reads what became of past replications.
-pub fn past(context: &Context) -> Result<Past, Failure> {
-    let store = open_past(context)?;
-    Ok(store.load().map_err(Failure::environment)?.map(crate::state::Loaded::into_value).unwrap_or_default())
-}
-
-fn open_past(context: &Context) -> Result<Store<Past>, Failure> {
-    Store::open(&context.root, PAST).map_err(Failure::environment)
+impl Scope {
+    /// For a part that is, or is not, asked for.
+    pub fn of(wanted: bool) -> Scope {
+        if wanted { Scope::Compared } else { Scope::LeftOut }
+    }
 }
 
 /// The refusal for a node that has nothing to send.
@@ -99,11 +83,6 @@ pub fn tell(alerts: &AlertLine, outcome: &Verdict) {
     }
 }
 
-/// Does it. The trees' failure does not keep the tables back, nor the other way round; one failure is enough to fail.
-pub async fn run(context: &Context, job: &Job) -> Verdict {
-    run_showing(context, job, |_| {}).await
-}
-
 /// Whether this node is, now, the active master of this slave.
 fn still_to_be_sent(context: &Context, peer: IpAddr) -> Result<(), Failure> {
     let role = context.role()?;
@@ -117,9 +96,11 @@ fn still_to_be_sent(context: &Context, peer: IpAddr) -> Result<(), Failure> {
     }
 }
 
-/// As [`run`], telling how far the files are.
-pub async fn run_showing(
+/// Does it over the kept line, or over a new one, which is then kept unless something failed. The trees' failure does not
+/// keep the tables back, nor the other way round; one failure is enough to fail.
+pub async fn run(
     context: &Context,
+    kept: &Kept,
     job: &Job,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Verdict {
@@ -135,28 +116,22 @@ pub async fn run_showing(
         .await?
     };
     let began = Utc::now();
-    let outcome = parts(context, job, progress).await;
-    let mut past = past(context).unwrap_or_default();
-    let parts = match outcome {
+    let parts = match parts(context, kept, job, progress).await {
         Ok(parts) => parts,
         Err(failure) => {
             // the way was not even open: both parts failed
             let names = [("files", job.files), ("database", job.database)];
-            let wanted = names.into_iter().filter(|(_, wanted)| *wanted);
+            let wanted = names.into_iter().filter(|(_, scope)| *scope != Scope::LeftOut);
             wanted.map(|(name, _)| (name, Err(failure.clone()))).collect()
         }
     };
     if !job.dry_run {
+        let mut past = past(context).unwrap_or_default();
         for (name, outcome) in &parts {
             let part = if *name == "files" { &mut past.files } else { &mut past.database };
-            match outcome {
-                Ok(_) => *part = Part { last_success: Some(began), last_error: None },
-                Err(failure) => part.last_error = Some(failure.message.clone()),
-            }
+            part.note(began, outcome);
         }
-        if let Ok(store) = open_past(context) {
-            let _ = store.save(&past);
-        }
+        past::save(context, &past);
     }
     drop(lock);
     sum_up(parts)
@@ -199,31 +174,39 @@ fn sum_up(parts: Vec<PartOutcome>) -> Verdict {
 
 async fn parts(
     context: &Context,
+    kept: &Kept,
     job: &Job,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Vec<PartOutcome>, Failure> {
-    let (owned, peer) = (context.clone(), job.peer);
-    let (far, client, state) = blocking(move || {
-        let far: Arc<dyn Far> = Arc::from(way::to_peer(&owned, peer)?);
-        let stream = far.open(Word::Agent).map_err(Failure::environment)?;
-        let mut client = far_node::greet(&owned, stream)?;
-        let state = client.state().map_err(|error| far_node::failure(&error))?;
-        Ok((far, client, state))
-    })
-    .await?;
+    let tables = context.profile().database.filter(|_| job.database == Scope::Compared);
+    let wanted = if tables.is_some() { Wanted::Databases } else { Wanted::Agent };
+    let (mut line, state) = Line::ready(context, kept.take(), job.peer, wanted).await?;
     let receiver = Receiver { role: state.role, generation: state.generation, active: state.active };
-    receiver.admits(state.generation).map_err(Failure::guard)?;
-    let client = Arc::new(Mutex::new(client));
+    if let Err(unwilling) = receiver.admits(state.generation) {
+        kept.put(line);
+        return Err(Failure::guard(unwilling));
+    }
+    let agent = Arc::clone(line.agent());
     let mut outcomes: Vec<PartOutcome> = Vec::new();
-    if job.files {
-        let (owned, job, client) = (context.clone(), *job, Arc::clone(&client));
-        let generation = state.generation;
-        let sent = blocking(move || files(&owned, &job, &client, generation, progress)).await;
+    if job.files == Scope::Compared {
+        let (owned, job, agent) = (context.clone(), *job, Arc::clone(&agent));
+        let sent = blocking(move || files(&owned, &job, &agent, state.generation, progress)).await;
         outcomes.push(("files", sent));
     }
-    if let (true, Some(wanted)) = (job.database, context.profile().database) {
-        let gate = AgentGate { client, generation: state.generation };
-        outcomes.push(("database", database(context, job, &wanted, far.as_ref(), &gate).await));
+    if let Some(tables) = tables {
+        let gate = AgentGate { agent, generation: state.generation };
+        let sent = match line.databases() {
+            Ok(databases) => database(job, &tables, databases, &gate).await,
+            Err(failure) => Err(failure),
+        };
+        outcomes.push(("database", sent));
+    }
+    let in_doubt = |(_, outcome): &PartOutcome| match outcome {
+        Ok(_) => false,
+        Err(failure) => failure.blame == Blame::Environment,
+    };
+    if !outcomes.iter().any(in_doubt) {
+        kept.put(line);
     }
     Ok(outcomes)
 }
@@ -257,7 +240,7 @@ pub fn trees(context: &Context) -> Result<Vec<Tree>, Failure> {
 fn files(
     context: &Context,
     job: &Job,
-    client: &Mutex<Client<UnixStream>>,
+    agent: &Agent,
     generation: u64,
     mut progress: impl FnMut(Progress),
 ) -> Verdict {
@@ -269,7 +252,7 @@ fn files(
         ..PushOptions::default()
     };
     let trees = trees(context)?;
-    let mut client = client.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut client = agent.lock().unwrap_or_else(PoisonError::into_inner);
     if job.dry_run {
         let plans = client.plan_files(&trees, &options).map_err(|error| far_node::failure(&error))?;
         let text: Vec<String> = plans.iter().map(|plan| plan.to_string().trim_end().to_owned()).collect();
@@ -297,16 +280,16 @@ fn files(
 
 /// Asks the slave's agent right before COMMIT whether it still is the passive slave of this generation.
 struct AgentGate {
-    client: Arc<Mutex<Client<UnixStream>>>,
+    agent: Agent,
     generation: u64,
 }
 
 #[async_trait]
 impl CommitGate for AgentGate {
     async fn confirm(&self, _transaction: u64) -> Result<(), String> {
-        let (client, generation) = (Arc::clone(&self.client), self.generation);
+        let (agent, generation) = (Arc::clone(&self.agent), self.generation);
         let asked = tokio::task::spawn_blocking(move || {
-            client.lock().unwrap_or_else(PoisonError::into_inner).confirm(generation)
+            agent.lock().unwrap_or_else(PoisonError::into_inner).confirm(generation)
         });
         match asked.await {
             Ok(answer) => answer.map_err(|error| error.to_string()),
@@ -315,15 +298,9 @@ impl CommitGate for AgentGate {
     }
 }
 
-async fn database(
-    context: &Context,
-    job: &Job,
-    wanted: &Database,
-    far: &dyn Far,
-    gate: &dyn CommitGate,
-) -> Verdict {
-    let mut source = way::to_local_database(context).await?;
-    let mut replica = way::to_far_database(context, job.peer, far).await?;
+async fn database(job: &Job, wanted: &Database, databases: &mut Databases, gate: &dyn CommitGate) -> Verdict {
+    let Databases { source, replica } = databases;
+    let (sent, received) = (replica.traffic.sent(), replica.traffic.received());
     let options = db::Options {
         mode: if job.full { Mode::Full } else { Mode::Incremental },
         purpose: if job.dry_run { Purpose::DryRun } else { Purpose::Apply },
@@ -335,8 +312,8 @@ async fn database(
         })?;
     let mut json = serde_json::to_value(&report).map_err(Failure::environment)?;
     json["part"] = json!("database");
-    json["bytes_sent"] = json!(replica.traffic.sent());
-    json["bytes_received"] = json!(replica.traffic.received());
+    json["bytes_sent"] = json!(replica.traffic.sent() - sent);
+    json["bytes_received"] = json!(replica.traffic.received() - received);
     if job.dry_run {
         json["dry_run"] = json!(true);
         return Ok(Report::new(report.to_string().trim_end(), json));
@@ -351,10 +328,4 @@ async fn database(
         report.took.as_secs_f64()
     );
     Ok(Report::new(text, json))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::environment(error)))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::config::Host;
@@ -75,21 +76,22 @@ pub async fn to_local_database(context: &Context) -> Result<Database, Failure> {
         std::env::current_exe().map_err(|error| Failure::environment(format!("own program: {error}")))?;
     let program = as_installed(program);
     let argv = vec![program.display().to_string()];
-    let far = Child::new(argv, BTreeMap::new());
-    let stream =
-        tokio::task::spawn_blocking(move || far.open(Word::Relay)).await.map_err(Failure::environment)?;
-    over_relay(stream.map_err(Failure::environment)?, &server, &config, "this node's database").await
+    let far = Arc::new(Child::new(argv, BTreeMap::new()));
+    over_relay(open_relay(far).await?, &server, &config, "this node's database").await
 }
 
 /// The other node's database: a relay over there, or directly over TCP.
-pub async fn to_far_database(context: &Context, peer: IpAddr, far: &dyn Far) -> Result<Database, Failure> {
+pub async fn to_far_database(
+    context: &Context,
+    peer: IpAddr,
+    far: Arc<dyn Far>,
+) -> Result<Database, Failure> {
     let text = context.settings.postgres.remote.replace("{peer}", &peer.to_string());
     let config = parse(&text, "postgres.remote")?;
     match context.settings.replication.database_transport {
         Transport::Ssh => {
             let server = server(&config, "postgres.remote")?;
-            let stream = far.open(Word::Relay).map_err(Failure::environment)?;
-            over_relay(stream, &server, &config, "the slave's database").await
+            over_relay(open_relay(far).await?, &server, &config, "the slave's database").await
         }
         Transport::Tcp => {
             let port = config.get_ports().first().copied().unwrap_or(5432);
@@ -133,6 +135,11 @@ fn server(config: &tokio_postgres::Config, key: &str) -> Result<Server, Failure>
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
     Server::new(&host, port).map_err(|error| Failure::usage(format!("{key}: {error}")))
+}
+
+async fn open_relay(far: Arc<dyn Far>) -> Result<FarStream, Failure> {
+    let opened = tokio::task::spawn_blocking(move || far.open(Word::Relay)).await;
+    opened.map_err(Failure::environment)?.map_err(Failure::environment)
 }
 
 async fn over_relay(

@@ -12,6 +12,7 @@ mod files;
 mod harness;
 mod hosts;
 mod journal;
+mod line;
 mod links;
 mod long;
 mod telephony;

@@ -73,6 +73,11 @@ impl<'a, W: Write> Session<'a, W> {
         if self.host.cancelled() {
             return refuse(ErrorKind::Cancelled, "the agent is being stopped; nothing was changed");
         }
+        let opens = matches!(frame, Frame::AskState | Frame::Begin { .. } | Frame::Control(_));
+        if let Some(why) = self.host.is_outdated().filter(|_| opens && self.open.is_none()) {
+            let message = format!("{why}: the agent ends, so that a new one starts; nothing was changed");
+            return refuse(ErrorKind::Cancelled, message);
+        }
         match frame {
             Frame::Hello(hello) => self.hello(&hello)?,
             Frame::AskState => {

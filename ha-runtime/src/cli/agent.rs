@@ -1,7 +1,8 @@
 //! The far end: what the master's program is answered over SSH.
 
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,14 +54,16 @@ struct Host {
     context: Context,
     trees: Vec<Tree>,
     cancelled: Arc<AtomicBool>,
+    started_with: Installed,
 }
 
 impl Host {
     fn new(context: &Context) -> Result<Host, Failure> {
+        let started_with = Installed::now(&context.settings_path)?;
         let trees = replicate::trees(context)?;
         let cancelled = Arc::new(AtomicBool::new(false));
         watch_for_end(Arc::clone(&cancelled))?;
-        Ok(Host { context: context.clone(), trees, cancelled })
+        Ok(Host { context: context.clone(), trees, cancelled, started_with })
     }
 }
 
@@ -80,6 +83,46 @@ fn watch_for_end(cancelled: Arc<AtomicBool>) -> Result<(), Failure> {
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(watching);
     thread.map(drop).map_err(|error| Failure::environment(format!("signals: {error}")))
+}
+
+/// The files that an agent is made of. A master keeps its line, and the agent at the other end of it must not outlive an
+/// upgrade.
+struct Installed {
+    program: (PathBuf, Option<Stamp>),
+    settings: (PathBuf, Option<Stamp>),
+}
+
+/// Which file it is, and of when.
+type Stamp = (u64, u64, i64, i64);
+
+impl Installed {
+    fn now(settings: &Path) -> Result<Installed, Failure> {
+        // the path that the next agent is started by, which may be a link that an upgrade turns elsewhere
+        let called = std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
+        let program = called.map_or_else(std::env::current_exe, Ok);
+        let program = program.map_err(|error| Failure::environment(format!("own program: {error}")))?;
+        Ok(Installed::of(program, settings.to_owned()))
+    }
+
+    fn of(program: PathBuf, settings: PathBuf) -> Installed {
+        let stamped = |path: PathBuf| {
+            let stamp = stamp(&path);
+            (path, stamp)
+        };
+        Installed { program: stamped(program), settings: stamped(settings) }
+    }
+
+    fn is_replaced(&self) -> Option<String> {
+        let Installed { program, settings } = self;
+        let (path, _) = [program, settings].into_iter().find(|(path, then)| stamp(path) != *then)?;
+        Some(format!("{} is not the one any more that this agent was started with", path.display()))
+    }
+}
+
+/// `None`: there is no such file.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
 }
 
 impl Guard for Held {}
@@ -122,5 +165,38 @@ impl AgentHost for Host {
 
     fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    fn is_outdated(&self) -> Option<String> {
+        self.started_with.is_replaced()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_agent_notices_another_program_and_other_settings() {
+        let directory = tempfile::tempdir().unwrap();
+        let (program, settings) = (directory.path().join("program"), directory.path().join("settings"));
+        fs::write(&program, "old").unwrap();
+        let without_settings = Installed::of(program.clone(), settings.clone());
+        assert_eq!(without_settings.is_replaced(), None);
+
+        fs::write(&settings, "").unwrap();
+        let why = without_settings.is_replaced().unwrap();
+        assert!(why.contains("settings"), "{why}");
+
+        let installed = Installed::of(program.clone(), settings);
+        assert_eq!(installed.is_replaced(), None);
+        fs::write(directory.path().join("new"), "new").unwrap();
+        fs::rename(directory.path().join("new"), &program).unwrap();
+        let why = installed.is_replaced().unwrap();
+        assert!(why.contains("program"), "{why}");
+        fs::remove_file(&program).unwrap();
+        assert!(installed.is_replaced().is_some());
     }
 }

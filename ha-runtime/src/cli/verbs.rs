@@ -12,8 +12,9 @@ use crate::control::{self, Request};
 use crate::demo;
 use crate::driver;
 use crate::far::Word;
+use crate::line::Kept;
 use crate::performer;
-use crate::replicate::{self, Job};
+use crate::replicate::{self, Job, Scope};
 use crate::report::{Failure, Report, Verdict};
 use crate::root::Root;
 use crate::settings::Span;
@@ -150,9 +151,15 @@ fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool
     if let Some(verdict) = control::ask(&context.root, &request, REPLICATION) {
         return verdict;
     }
+    let (files, database) = (Scope::of(files), Scope::of(database));
     let job = Job { peer, files, database, full: wanted.full, dry_run };
     let bar = super::progress::Bar::on_terminal(json);
-    let outcome = block_on(replicate::run_showing(context, &job, move |progress| bar.show(progress)));
+    let outcome = block_on(async {
+        let line = Kept::default();
+        let outcome = replicate::run(context, &line, &job, move |progress| bar.show(progress)).await;
+        line.close().await;
+        outcome
+    });
     if !dry_run {
         super::keys::tell_of_replication(context, &outcome);
     }

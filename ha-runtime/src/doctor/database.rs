@@ -1,6 +1,7 @@
 //! The databases: reachable, in an encoding that can be copied, and of one shape.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::replication::tables::{Catalog, Exclusions, ServerVersion, plan_tables};
@@ -35,7 +36,7 @@ pub(super) async fn schema(
     context: &Context,
     own: Option<&Catalog>,
     peer: IpAddr,
-    far: &dyn Far,
+    far: Arc<dyn Far>,
 ) -> Option<Check> {
     let database = context.profile().database?;
     let there = match catalog(way::to_far_database(context, peer, far)).await {

@@ -28,6 +28,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::control::Request;
 use crate::effect::Performer;
+use crate::line::Kept;
 use crate::lock;
 use crate::node_state;
 use crate::observe::observe;
@@ -44,6 +45,8 @@ pub use status::{document as status_document, text as status_text};
 
 /// Between two looks at telephony (`safety.md` 2.6).
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the end waits for the other node to be told.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// The generation of actions while a role change is under way: none is right.
 const NO_GENERATION: u64 = u64::MAX;
 
@@ -81,6 +84,8 @@ struct Driver {
     generation: Arc<AtomicU64>,
     waiters: Vec<Waiter>,
     configuring: bool,
+    /// For the pair as it is now; see [`Driver::give`].
+    line: Kept,
     fence: Arc<tokio::sync::Mutex<Option<crate::fence::Held>>>,
     /// Held while a look at telephony is under way.
     looking: Arc<tokio::sync::Mutex<()>>,
@@ -116,6 +121,7 @@ pub async fn run(context: Context) -> Verdict {
         generation,
         waiters: Vec::new(),
         configuring: false,
+        line: Kept::default(),
         fence: Arc::default(),
         looking: Arc::default(),
         to_self,
@@ -174,6 +180,7 @@ impl Driver {
                 _ = hangup.recv() => self.reload(),
             }
         }
+        let _ = tokio::time::timeout(GOODBYE, self.line.close()).await;
         tracing::info!("ending; telephony is left as it is");
         Ok(crate::report::Report::default())
     }
@@ -196,7 +203,11 @@ impl Driver {
 
     /// The one place where a node is handled. Returns the refusal of a command.
     fn give(&mut self, input: Input) -> Option<Failure> {
+        let before = self.what_a_line_is_for();
         let outputs = self.node.handle(clock::now(), input);
+        if self.what_a_line_is_for() != before {
+            self.line = Kept::default();
+        }
         if !self.configuring {
             self.generation.store(self.node.record().generation, Ordering::SeqCst);
         }
@@ -207,6 +218,12 @@ impl Driver {
         handover::answer_waiters(&self.node, &mut self.waiters);
         self.lower_fence();
         refusal
+    }
+
+    /// What the next replication depends on: a line is not kept across a change of it.
+    fn what_a_line_is_for(&self) -> (RoleConfig, bool, bool) {
+        let record = self.node.record();
+        (*self.node.role(), record.active, record.maintenance_until.is_some())
     }
 
     /// Once telephony neither belongs here nor runs, replications may come again.
@@ -240,10 +257,11 @@ impl Driver {
             Output::Replicate { id, peer } => {
                 let job = Job::all(peer);
                 let (context, to_self) = (self.context.clone(), self.to_self.clone());
-                let alerts = self.keeper.alerts();
+                let (line, alerts) = (self.line.clone(), self.keeper.alerts());
                 tokio::spawn(async move {
                     // in a task of its own, so that a report comes whatever happens to it
-                    let running = tokio::spawn(async move { replicate::run(&context, &job).await });
+                    let work = async move { replicate::run(&context, &line, &job, |_| {}).await };
+                    let running = tokio::spawn(work);
                     let outcome = running.await.unwrap_or_else(|error| Err(Failure::environment(error)));
                     replicate::tell(&alerts, &outcome);
                     let input = Input::Replicated { id, succeeded: outcome.is_ok() };
@@ -369,6 +387,7 @@ impl Driver {
             );
         }
         self.performer = performer;
+        self.line = Kept::default();
         self.keeper.alert_by(self.context.settings.alert.command.clone());
         tracing::info!("settings read anew");
         self.feed(Input::Tick);

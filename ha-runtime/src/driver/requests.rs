@@ -20,7 +20,7 @@ use crate::configure::{self, RoleRequest};
 use crate::control::{self, Answer, FromMaster, LINE_MAX, Request};
 use crate::lock::LOCK_DIRECTORY;
 use crate::observe::observe;
-use crate::replicate::{self, Job};
+use crate::replicate::{self, Job, Scope};
 use crate::report::{Failure, Report, Verdict};
 use crate::root::Root;
 
@@ -185,10 +185,11 @@ impl Driver {
             let _ = answer.send(Err(Failure::guard(ha_core::event::Refusal::Yielded)));
             return;
         }
+        let (files, database) = (Scope::of(files), Scope::of(database));
         let job = Job { peer, files, database, full, dry_run };
-        let (context, alerts) = (self.context.clone(), self.keeper.alerts());
+        let (context, line, alerts) = (self.context.clone(), self.line.clone(), self.keeper.alerts());
         tokio::spawn(async move {
-            let outcome = replicate::run(&context, &job).await;
+            let outcome = replicate::run(&context, &line, &job, |_| {}).await;
             if !dry_run {
                 replicate::tell(&alerts, &outcome);
             }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ha_core::Role;
@@ -36,6 +37,7 @@ struct Node {
     locked: Arc<Mutex<bool>>,
     /// Questions whether to stop that are answered with no.
     patience: std::sync::atomic::AtomicI64,
+    outdated: Arc<AtomicBool>,
 }
 
 struct Held(Arc<Mutex<bool>>);
@@ -74,6 +76,9 @@ impl AgentHost for Node {
     fn cancelled(&self) -> bool {
         self.patience.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) <= 0
     }
+    fn is_outdated(&self) -> Option<String> {
+        self.outdated.load(Ordering::SeqCst).then(|| "its program was replaced".to_owned())
+    }
     fn control(&self, request: &[u8]) -> Result<Vec<u8>, String> {
         if request == b"fail" { Err("no daemon runs".to_owned()) } else { Ok([b"re:", request].concat()) }
     }
@@ -89,6 +94,7 @@ struct Pair {
     filter: Filter,
     far_filter: Filter,
     locked: Arc<Mutex<bool>>,
+    outdated: Arc<AtomicBool>,
 }
 
 impl Pair {
@@ -101,7 +107,13 @@ impl Pair {
         fs::create_dir_all(dir.path().join("near/srv/data")).unwrap();
         fs::create_dir_all(dir.path().join("far/srv")).unwrap();
         let filter = Filter::new(&[], exclude).unwrap();
-        Pair { dir, filter: filter.clone(), far_filter: filter, locked: Arc::default() }
+        Pair {
+            dir,
+            filter: filter.clone(),
+            far_filter: filter,
+            locked: Arc::default(),
+            outdated: Arc::default(),
+        }
     }
 
     fn near(&self, path: impl AsRef<Path>) -> PathBuf {
@@ -132,6 +144,7 @@ impl Pair {
             hook: Mutex::new((0, hook)),
             locked: self.locked.clone(),
             patience: i64::MAX.into(),
+            outdated: self.outdated.clone(),
         }
     }
 

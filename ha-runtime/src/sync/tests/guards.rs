@@ -351,3 +351,31 @@ fn a_stream_that_ends_in_the_middle_of_a_file_leaves_no_trace() {
     assert_eq!(state_of(&pair), before);
     assert!(!*pair.locked.lock().unwrap());
 }
+
+#[test]
+fn an_agent_that_is_outdated_ends_the_replication_that_it_has_begun_and_begins_no_other() {
+    let pair = Pair::new();
+    write(pair.near("a"), "a");
+    let outdated = pair.outdated.clone();
+    // once it was opened, and again before the commit
+    let replaced = move |asked| {
+        outdated.store(asked >= 3, Ordering::SeqCst);
+        passive_slave()
+    };
+    let (here, there) = UnixStream::pair().unwrap();
+    let (node, trees) = (pair.node(Box::new(replaced)), pair.near_trees());
+    std::thread::scope(|scope| {
+        let agent = scope.spawn(|| serve(&there, &there, &node));
+        let mut client = Client::open(here, &hello()).unwrap();
+        client.push_files(GENERATION, &trees, &PushOptions::default(), &mut |_| {}).unwrap();
+        match client.state() {
+            Err(SyncError::Remote { kind: ErrorKind::Cancelled, message }) => {
+                assert!(message.contains("its program was replaced"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+        // while the near end still listens
+        agent.join().unwrap().unwrap();
+    });
+    pair.assert_equal();
+}

@@ -21,6 +21,7 @@ fn agent_process() {
         hook: Mutex::new((0, Box::new(|_| passive_slave()))),
         locked: Arc::default(),
         patience: i64::MAX.into(),
+        outdated: Arc::default(),
     };
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
     let ended = serve(&stream, &stream, &node);
