@@ -40,5 +40,6 @@ pub mod ssh;
 pub mod state;
 pub mod sync;
 pub mod telephony;
+pub mod watch;
 pub mod way;
 pub mod writer;
