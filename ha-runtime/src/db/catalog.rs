@@ -45,7 +45,7 @@ const FOREIGN_KEYS: &str = "SELECT c.relname::text, k.conname::text, r.relname::
     ORDER BY c.relname, k.conname";
 
 /// Owner, or else the table that takes a default from it.
-const SEQUENCES: &str = "SELECT s.relname::text, coalesce( \
+pub(super) const SEQUENCES: &str = "SELECT s.relname::text, coalesce( \
         (SELECT o.relname::text FROM pg_depend d JOIN pg_class o ON o.oid = d.refobjid \
             WHERE d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i') \
             AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 LIMIT 1), \

@@ -60,6 +60,12 @@ pub enum DbError {
     /// The master's server or the way to it.
     #[error("the master's database: {0}; the slave's database is unchanged")]
     Source(Fault),
+    /// The master's server keeps no statistics, so nothing is known of what changed.
+    #[error(
+        "the master's database counts nothing, so a change cannot be seen without computing all digests; \
+         nothing was done; set track_counts = on in postgresql.conf, as it is by default, and reload"
+    )]
+    NotCounted,
     /// The slave's server or the way to it.
     #[error("the slave's database: {0}; rolled back, it is unchanged")]
     Replica(Fault),
@@ -85,6 +91,7 @@ impl DbError {
             | DbError::Dangling { .. }
             | DbError::NotEqual { .. }
             | DbError::Source(_)
+            | DbError::NotCounted
             | DbError::Replica(_)
             | DbError::Ended
             | DbError::CommitUnknown(_) => false,

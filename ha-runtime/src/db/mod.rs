@@ -31,6 +31,7 @@ mod connect;
 mod digest;
 mod error;
 mod fence;
+mod gate;
 mod replicate;
 mod report;
 mod session;
@@ -40,6 +41,7 @@ pub use catalog::catalog;
 pub use connect::{ConnectError, Traffic, connect};
 pub use error::{DbError, Fault};
 pub use fence::{Fence, FenceError};
+pub use gate::{Changes, Counted, Gate, TableCounts};
 pub use replicate::{CommitGate, Options, Progress, Purpose, replicate};
 pub use report::{BorderChange, DatabaseReport, Mode, TableChange};
 

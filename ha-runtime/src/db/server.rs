@@ -22,6 +22,7 @@ pub(crate) struct Server {
     directory: TempDir,
     process: Child,
     bin: PathBuf,
+    owner: (u32, u32),
 }
 
 impl Server {
@@ -39,14 +40,8 @@ impl Server {
         let data = directory.path().join("data");
         make_cluster(&bin, owner, &data);
 
-        let log = fs::File::create(directory.path().join("log")).unwrap();
-        let mut postgres = as_owner(&bin.join("postgres"), owner);
-        postgres.arg("-D").arg(&data).arg("-k").arg(directory.path()).args(["-c", "listen_addresses="]);
-        for setting in ["fsync=off", "full_page_writes=off", "autovacuum=off", "deadlock_timeout=200ms"] {
-            postgres.args(["-c", setting]);
-        }
-        let process = postgres.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
-        let mut server = Server { directory, process, bin };
+        let process = launch(&bin, owner, directory.path());
+        let mut server = Server { directory, process, bin, owner };
         server.wait().await;
         Some(server)
     }
@@ -59,6 +54,34 @@ impl Server {
                 panic!("the private PostgreSQL server does not answer: {log}");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Shuts it down as an administrator does, and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        // SIGINT: fast shutdown
+        self.signal(Signal::INT);
+        self.process.wait().unwrap();
+        self.process = launch(&self.bin, self.owner, self.directory.path());
+        self.wait().await;
+    }
+
+    /// Kills the server process of `client`, upon which the server ends all sessions and recovers.
+    pub(crate) async fn crash(&mut self, client: &Client) {
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        let started = Instant::now();
+        // the others are told to end before new ones are let in
+        while !client.is_closed() {
+            assert!(started.elapsed() < START);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.wait().await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
         }
     }
 
@@ -119,12 +142,21 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // SIGQUIT: immediate shutdown, backends included
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, Signal::QUIT);
-        }
+        self.signal(Signal::QUIT);
         let _ = self.process.wait();
     }
+}
+
+fn launch(bin: &Path, owner: (u32, u32), directory: &Path) -> Child {
+    let log = fs::File::create(directory.join("log")).unwrap();
+    let mut postgres = as_owner(&bin.join("postgres"), owner);
+    postgres.arg("-D").arg(directory.join("data")).arg("-k").arg(directory);
+    for setting in
+        ["listen_addresses=", "fsync=off", "full_page_writes=off", "autovacuum=off", "deadlock_timeout=200ms"]
+    {
+        postgres.args(["-c", setting]);
+    }
+    postgres.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap()
 }
 
 /// What the generator of a Wazo database writes; `None`, and a line on stderr, without Python.

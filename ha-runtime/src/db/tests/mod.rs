@@ -1,6 +1,7 @@
 //! Replication between real databases on private servers.
 
 mod fence;
+mod gate;
 mod link;
 mod refusals;
 mod rows;
