@@ -70,6 +70,7 @@ fn table(document: &Value) -> Table {
         primary_key: document.get("primary_key").map(texts),
         unique: all("unique").iter().map(texts).collect(),
         foreign_keys: all("foreign_keys").iter().map(key).collect(),
+        bytes: 0,
     }
 }
 

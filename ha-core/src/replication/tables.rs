@@ -7,6 +7,7 @@
 mod catalog;
 mod drift;
 mod exclusions;
+mod hashed;
 mod plan;
 
 pub use catalog::{
@@ -14,7 +15,8 @@ pub use catalog::{
 };
 pub use drift::{Difference, SchemaDrift};
 pub use exclusions::{Exclusions, LeftBecause};
-pub use plan::{Border, LeftTable, PlannedTable, RowKey, TablePlan, plan_tables};
+pub use hashed::Hashed;
+pub use plan::{Border, LeftTable, PlannedColumn, PlannedTable, RowKey, TablePlan, plan_tables};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Writes what differs into the replica's transaction.
 
+use std::io::Cursor;
+use std::mem;
 use std::pin::pin;
 
 use futures_util::{SinkExt, TryStreamExt};
@@ -12,6 +14,9 @@ use super::sql;
 
 /// Rows named in one statement.
 const BATCH: usize = 2_000;
+
+/// Rows are sent together in messages of about so many bytes: the source sends each in one of its own.
+const MESSAGE: usize = 64 * 1024;
 
 /// Rows that a rewrite really deleted and copied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,15 +48,13 @@ pub(super) async fn rewrite(
             written.deleted = deleted.map_err(DbError::replica(deleting(table)))?;
             written.copied = copy(source, replica, table, "").await?;
         }
-        Rewrite::Rows { delete, copy: keys } => {
+        Rewrite::Rows { delete, copy: rows } => {
             for batch in delete.chunks(BATCH) {
                 let deleted = delete_rows(replica, table, batch).await;
                 written.deleted += deleted.map_err(DbError::replica(deleting(table)))?;
             }
-            for batch in keys.chunks(BATCH) {
-                let keys = sql::array(batch.iter().copied());
-                let these = format!(" WHERE {} IN (SELECT unnest({keys}::int8[]))", sql::key_hash(table));
-                written.copied += copy(source, replica, table, &these).await?;
+            for batch in rows.chunks(BATCH) {
+                written.copied += copy(source, replica, table, &at(batch)).await?;
             }
         }
     }
@@ -63,10 +66,14 @@ fn deleting(table: &PlannedTable) -> String {
 }
 
 async fn delete_rows(replica: &Transaction<'_>, table: &PlannedTable, rows: &[RowId]) -> Result<u64, Error> {
-    let places: Vec<String> = rows.iter().map(|row| format!("\"{}\"", row.text())).collect();
-    let these = format!("'{{{}}}'::tid[]", places.join(","));
-    let delete = format!("DELETE FROM ONLY {} WHERE ctid = ANY ({these})", sql::relation(&table.name));
+    let delete = format!("DELETE FROM ONLY {}{}", sql::relation(&table.name), at(rows));
     replica.execute(&delete, &[]).await
+}
+
+/// The condition that leaves these rows.
+fn at(rows: &[RowId]) -> String {
+    let places: Vec<String> = rows.iter().map(|row| format!("\"{}\"", row.text())).collect();
+    format!(" WHERE ctid = ANY ('{{{}}}'::tid[])", places.join(","))
 }
 
 /// Streams rows from server to server. Text format: binary arrays carry type numbers, which differ between servers.
@@ -83,9 +90,14 @@ async fn copy(
     let into = format!("COPY {relation} ({columns}) FROM STDIN");
     let mut out = pin!(source.copy_out(&out).await.map_err(reading())?);
     let mut into = pin!(replica.copy_in(&into).await.map_err(writing())?);
-    while let Some(chunk) = out.try_next().await.map_err(reading())? {
-        into.send(chunk).await.map_err(writing())?;
+    let mut message = Vec::new();
+    while let Some(row) = out.try_next().await.map_err(reading())? {
+        message.extend_from_slice(&row);
+        if message.len() >= MESSAGE {
+            into.send(Cursor::new(mem::take(&mut message))).await.map_err(writing())?;
+        }
     }
+    into.send(Cursor::new(message)).await.map_err(writing())?;
     into.finish().await.map_err(writing())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::try_join_all;
 use ha_core::replication::tables::{
     Catalog, Column, Encoding, ForeignKey, Generated, Nullability, OnDelete, Sequence, ServerVersion, Table,
 };
@@ -13,16 +14,20 @@ use super::{session, sql};
 const DATABASE: &str = "SELECT current_setting('server_version_num')::int8, pg_encoding_to_char(encoding)::text \
     FROM pg_database WHERE datname = current_database()";
 
-/// Ordinary tables of `public` that no extension owns. `attgenerated` is read through jsonb: PostgreSQL 11 has no such
-/// column.
+/// Ordinary tables of `public` that no extension owns. `attgenerated` is read through jsonb, which is slow and so
+/// done for defaults only: PostgreSQL 11 has no such column.
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
-        a.attidentity <> '', CASE WHEN coalesce(to_jsonb(a)->>'attgenerated', '') <> '' \
-            THEN pg_get_expr(d.adbin, d.adrelid) END \
+        a.attidentity <> '', CASE WHEN a.atthasdef THEN CASE WHEN coalesce(to_jsonb(a)->>'attgenerated', '') <> '' \
+            THEN pg_get_expr(d.adbin, d.adrelid) END END \
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND NOT EXISTS \
         (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e') \
     ORDER BY c.relname, a.attnum";
+
+/// Sizes of the same tables, and some more.
+const SIZES: &str = "SELECT c.relname::text, pg_relation_size(c.oid) FROM pg_class c \
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'";
 
 /// Keys that hold at every moment, for every row, and for plain columns.
 const KEYS: &str = "SELECT c.relname::text, i.indisprimary, \
@@ -69,12 +74,26 @@ pub async fn catalog(client: &mut Client) -> Result<Catalog, DbError> {
 
 /// The shape of the database that the transaction sees.
 pub(super) async fn read(transaction: &Transaction<'_>) -> Result<Catalog, Error> {
-    let database = transaction.query_one(DATABASE, &[]).await?;
+    // polled together they are sent together: the way to the other node is walked twice, not fourteen times
+    let (database, columns, sizes, keys, foreign_keys, sequences, enums) = tokio::try_join!(
+        transaction.query_one(DATABASE, &[]),
+        transaction.query(COLUMNS, &[]),
+        transaction.query(SIZES, &[]),
+        transaction.query(KEYS, &[]),
+        transaction.query(FOREIGN_KEYS, &[]),
+        transaction.query(SEQUENCES, &[]),
+        transaction.query(ENUMS, &[])
+    )?;
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    for row in transaction.query(COLUMNS, &[]).await? {
+    for row in columns {
         tables.entry(row.try_get(0)?).or_default().columns.push(column(&row)?);
     }
-    for row in transaction.query(KEYS, &[]).await? {
+    for row in sizes {
+        let Some(table) = tables.get_mut(row.try_get::<_, &str>(0)?) else { continue };
+        // no size: the table was dropped meanwhile, which its first reader will say
+        table.bytes = row.try_get::<_, Option<i64>>(1)?.unwrap_or(0).unsigned_abs();
+    }
+    for row in keys {
         let Some(table) = tables.get_mut(row.try_get::<_, &str>(0)?) else { continue };
         let columns: Vec<String> = row.try_get(2)?;
         if row.try_get(1)? {
@@ -83,25 +102,19 @@ pub(super) async fn read(transaction: &Transaction<'_>) -> Result<Catalog, Error
             table.unique.push(columns);
         }
     }
-    for row in transaction.query(FOREIGN_KEYS, &[]).await? {
+    for row in foreign_keys {
         let Some(table) = tables.get_mut(row.try_get::<_, &str>(0)?) else { continue };
         table.foreign_keys.push(foreign_key(&row)?);
     }
-    let mut sequences = BTreeMap::new();
-    for row in transaction.query(SEQUENCES, &[]).await? {
-        sequences.insert(row.try_get(0)?, Sequence { table: row.try_get(1)? });
-    }
-    let mut enums = BTreeMap::new();
-    for row in transaction.query(ENUMS, &[]).await? {
-        enums.insert(row.try_get(0)?, row.try_get(1)?);
-    }
+    let sequence = |row: Row| Ok((row.try_get(0)?, Sequence { table: row.try_get(1)? }));
+    let labels = |row: Row| Ok((row.try_get(0)?, row.try_get(1)?));
     Ok(Catalog {
         server: ServerVersion(u32::try_from(database.try_get::<_, i64>(0)?).unwrap_or(0)),
         encoding: Encoding(database.try_get(1)?),
         revisions: revisions(transaction, &tables).await?,
         tables,
-        sequences,
-        enums,
+        sequences: sequences.into_iter().map(sequence).collect::<Result<_, Error>>()?,
+        enums: enums.into_iter().map(labels).collect::<Result<_, Error>>()?,
     })
 }
 
@@ -132,26 +145,28 @@ fn foreign_key(row: &Row) -> Result<ForeignKey, Error> {
     })
 }
 
-/// Few, small, and each asked for on its own.
+/// Few and small, and asked for together.
 async fn revisions(
     transaction: &Transaction<'_>,
     tables: &BTreeMap<String, Table>,
 ) -> Result<BTreeMap<String, Vec<String>>, Error> {
-    let mut revisions = BTreeMap::new();
-    for (name, table) in tables {
-        if !Catalog::is_revision_table(name) {
-            continue;
-        }
-        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-        let text =
-            format!("SELECT ROW({})::text FROM {} ORDER BY 1", sql::columns(&names), sql::relation(name));
-        let mut rows = Vec::new();
-        for row in transaction.query(&text, &[]).await? {
-            let text: String = row.try_get(0)?;
-            rows.push(text.trim_start_matches('(').trim_end_matches(')').to_owned());
-        }
-        rows.sort();
-        revisions.insert(name.clone(), rows);
+    let revisions = tables.iter().filter(|(name, _)| Catalog::is_revision_table(name));
+    let each = revisions.map(|(name, table)| revision(transaction, name, table));
+    Ok(try_join_all(each).await?.into_iter().collect())
+}
+
+async fn revision(
+    transaction: &Transaction<'_>,
+    name: &str,
+    table: &Table,
+) -> Result<(String, Vec<String>), Error> {
+    let names: Vec<String> = table.columns.iter().map(|column| sql::name(&column.name)).collect();
+    let text = format!("SELECT ROW({})::text FROM {}", names.join(","), sql::relation(name));
+    let mut rows = Vec::new();
+    for row in transaction.query(&text, &[]).await? {
+        let text: String = row.try_get(0)?;
+        rows.push(text.trim_start_matches('(').trim_end_matches(')').to_owned());
     }
-    Ok(revisions)
+    rows.sort();
+    Ok((name.to_owned(), rows))
 }

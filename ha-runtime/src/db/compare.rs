@@ -10,19 +10,11 @@ use tokio_postgres::{Row, RowStream, Transaction};
 
 use super::digest::Digest;
 use super::error::{DbError, Side};
+use super::narrow::narrow;
 use super::sql;
 
-/// More groups of rows than this are not remembered: the table is copied as a whole.
+/// More rows than this are not remembered: the table is copied as a whole.
 const LIMIT: usize = 20_000;
-
-/// From this number of rows on, digests of groups of rows are compared first.
-const NARROW_FROM: u64 = 4_096;
-
-/// About so many rows share such a digest.
-const ROWS_PER_BUCKET: u64 = 64;
-
-/// No more digests of groups than this.
-const MOST_BUCKETS: u64 = 1 << 16;
 
 /// What has to happen to a table.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,14 +43,15 @@ pub(super) enum Rewrite {
     Rows {
         /// The replica's, by place.
         delete: Vec<RowId>,
-        /// The source's, by the hash of their key.
-        copy: Vec<i64>,
+        /// The source's, by place.
+        copy: Vec<RowId>,
     },
     /// Delete all and copy all.
     Whole,
 }
 
-/// A row's place in its table (`ctid`): valid while the table is locked against writers.
+/// A row's place in its table (`ctid`): valid on the replica while the table is locked against writers, and on the source
+/// as long as its snapshot lives, which no row that it sees can leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RowId {
     block: u32,
@@ -90,10 +83,10 @@ pub(super) async fn compare(
     digests: (&Digest, &Digest),
 ) -> Result<Comparison, DbError> {
     let filter = narrow(source, replica, table, digests.0.rows.max(digests.1.rows)).await?;
-    let (here, there) = (rows_query(table, Side::Source, &filter), rows_query(table, Side::Replica, &filter));
+    let query = rows_query(table, &filter);
     let (mut here, mut there) = tokio::try_join!(
-        Rows::open(source, Side::Source, table, &here),
-        Rows::open(replica, Side::Replica, table, &there)
+        Rows::open(source, Side::Source, table, &query),
+        Rows::open(replica, Side::Replica, table, &query)
     )?;
     let mut found = Found::default();
     loop {
@@ -104,67 +97,15 @@ pub(super) async fn compare(
             (None, None) => return Ok(found.finish()),
         };
         let (source_rows, replica_rows) = (here.group(key).await?, there.group(key).await?);
-        found.add(key, &source_rows, &replica_rows);
+        found.add(&source_rows, &replica_rows);
     }
 }
 
-/// A condition that leaves the groups of rows in which a difference lies; empty for a small table.
-async fn narrow(
-    source: &Transaction<'_>,
-    replica: &Transaction<'_>,
-    table: &PlannedTable,
-    rows: u64,
-) -> Result<String, DbError> {
-    if rows < NARROW_FROM {
-        return Ok(String::new());
-    }
-    let mask = (rows / ROWS_PER_BUCKET).next_power_of_two().min(MOST_BUCKETS) - 1;
-    let query = buckets_query(table, mask);
-    let (mut here, mut there) = tokio::try_join!(
-        Rows::open(source, Side::Source, table, &query),
-        Rows::open(replica, Side::Replica, table, &query)
-    )?;
-    let mut differ = Vec::new();
-    loop {
-        let (a, b) = tokio::try_join!(here.peek(), there.peek())?;
-        let bucket = match (a, b) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(only), None) | (None, Some(only)) => only,
-            (None, None) => break,
-        };
-        if here.group(bucket).await? != there.group(bucket).await? {
-            differ.push(bucket);
-        }
-    }
-    if differ.len() as u64 > mask / 2 {
-        return Ok(String::new());
-    }
-    let key = sql::key_hash(table);
-    Ok(format!(" WHERE {key} & {mask} IN (SELECT unnest({}::int8[]))", sql::array(differ)))
-}
-
-/// Each bucket with the digest of its rows, in the shape of a row's: the sums are cut to 64 bits.
-fn buckets_query(table: &PlannedTable, mask: u64) -> String {
-    let (text, key, relation) = (sql::text(table), sql::key_hash(table), sql::relation(&table.name));
-    let [first, second] = sql::HASHES.map(|hash| format!("(sum({hash}) % 9223372036854775783)::int8"));
-    format!(
-        "SELECT b, {first}, {second} \
-         FROM (SELECT {key} & {mask} AS b, {text} AS x FROM ONLY {relation} OFFSET 0) AS t GROUP BY b ORDER BY b"
-    )
-}
-
-/// Key hash and both row hashes, in the order of the key hash, which is the same on every server, unlike that of text.
-fn rows_query(table: &PlannedTable, side: Side, filter: &str) -> String {
-    let (text, key, relation) = (sql::text(table), sql::key_hash(table), sql::relation(&table.name));
-    let [first, second] = sql::HASHES;
-    let place = match side {
-        Side::Source => "",
-        Side::Replica => ", ctid",
-    };
-    format!(
-        "SELECT k, {first}, {second}{place} \
-         FROM (SELECT {key} AS k, {text} AS x{place} FROM ONLY {relation}{filter} OFFSET 0) AS t ORDER BY k"
-    )
+/// Key hash, digest and place of each row, in the order of the key hash, which is the same on every server, unlike that
+/// of text.
+fn rows_query(table: &PlannedTable, filter: &str) -> String {
+    let (key, digest, relation) = (sql::key_hash(table), sql::digest(table), sql::relation(&table.name));
+    format!("SELECT {key},{digest},ctid FROM ONLY {relation}{filter} ORDER BY 1")
 }
 
 /// A stream of rows in the order of their keys.
@@ -179,8 +120,8 @@ struct Rows<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     key: i64,
-    digest: (i64, i64),
-    id: Option<RowId>,
+    digest: i64,
+    id: RowId,
 }
 
 impl<'a> Rows<'a> {
@@ -224,8 +165,7 @@ fn doing(table: &str) -> String {
 }
 
 fn entry(row: &Row) -> Result<Entry, tokio_postgres::Error> {
-    let id = if row.len() > 3 { Some(row.try_get(3)?) } else { None };
-    Ok(Entry { key: row.try_get(0)?, digest: (row.try_get(1)?, row.try_get(2)?), id })
+    Ok(Entry { key: row.try_get(0)?, digest: row.try_get(1)?, id: row.try_get(2)? })
 }
 
 /// Differences as they are found.
@@ -233,13 +173,13 @@ fn entry(row: &Row) -> Result<Entry, tokio_postgres::Error> {
 struct Found {
     counts: Counts,
     delete: Vec<RowId>,
-    copy: Vec<i64>,
+    copy: Vec<RowId>,
     too_many: bool,
 }
 
 impl Found {
     /// One group of rows that share a key. Any difference in it replaces all of it.
-    fn add(&mut self, key: i64, source: &[Entry], replica: &[Entry]) {
+    fn add(&mut self, source: &[Entry], replica: &[Entry]) {
         let common = common(source, replica);
         let (only_here, only_there) = (source.len() - common, replica.len() - common);
         if only_here == 0 && only_there == 0 {
@@ -256,10 +196,8 @@ impl Found {
             self.delete = Vec::new();
             return;
         }
-        if !source.is_empty() {
-            self.copy.push(key);
-        }
-        self.delete.extend(replica.iter().filter_map(|entry| entry.id));
+        self.copy.extend(source.iter().map(|entry| entry.id));
+        self.delete.extend(replica.iter().map(|entry| entry.id));
     }
 
     fn finish(self) -> Comparison {
@@ -293,17 +231,17 @@ mod tests {
     use super::*;
 
     fn here(digests: &[i64]) -> Vec<Entry> {
-        digests.iter().map(|&d| Entry { key: 1, digest: (d, d), id: None }).collect()
+        digests.iter().map(|&d| Entry { key: 1, digest: d, id: RowId { block: 1, offset: 1 } }).collect()
     }
 
     fn there(digests: &[i64]) -> Vec<Entry> {
         let id = RowId { block: 0, offset: 7 };
-        digests.iter().map(|&d| Entry { key: 1, digest: (d, d), id: Some(id) }).collect()
+        digests.iter().map(|&d| Entry { key: 1, digest: d, id }).collect()
     }
 
     fn found(source: &[i64], replica: &[i64]) -> (u64, u64, u64, usize, usize) {
         let mut found = Found::default();
-        found.add(1, &here(source), &there(replica));
+        found.add(&here(source), &there(replica));
         let Counts { inserted, updated, deleted } = found.counts;
         (inserted, updated, deleted, found.copy.len(), found.delete.len())
     }
@@ -318,17 +256,17 @@ mod tests {
 
     #[test]
     fn equal_rows_are_counted_and_replaced_together() {
-        assert_eq!(found(&[5, 5, 5], &[5]), (2, 0, 0, 1, 1));
+        assert_eq!(found(&[5, 5, 5], &[5]), (2, 0, 0, 3, 1));
         assert_eq!(found(&[5], &[5, 5, 5]), (0, 0, 2, 1, 3));
-        assert_eq!(found(&[5, 6], &[6, 7]), (0, 1, 0, 1, 2), "two keys that share a hash");
+        assert_eq!(found(&[5, 6], &[6, 7]), (0, 1, 0, 2, 2), "two keys that share a hash");
         assert_eq!(found(&[5, 5], &[5, 5]), (0, 0, 0, 0, 0));
     }
 
     #[test]
     fn too_many_differences_are_counted_and_not_remembered() {
         let mut found = Found::default();
-        for key in 0..=LIMIT as i64 {
-            found.add(key, &here(&[1]), &[]);
+        for digest in 0..=LIMIT as i64 {
+            found.add(&here(&[digest]), &[]);
         }
         assert_eq!(found.counts.inserted, LIMIT as u64 + 1);
         assert_eq!(found.finish().rewrite, Rewrite::Whole);

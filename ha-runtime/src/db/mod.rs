@@ -7,21 +7,30 @@
 //! 2. both catalogs are read and compared ([`plan_tables`](ha_core::replication::tables::plan_tables)): another shape is
 //!    refused before anything is touched;
 //! 3. both servers compute the digests of all tables at once;
-//! 4. each table that differs is locked against writers (readers go on), compared row by row by digests, and the rows
-//!    that differ are deleted and copied anew, with triggers off;
+//! 4. each table that differs is locked against writers (readers go on), compared by digests of groups of rows, finer and
+//!    finer, then of rows, and the rows that differ are deleted and copied anew, with triggers off;
 //! 5. foreign keys between copied tables and those that stay are validated ([`Border`](ha_core::replication::tables::Border));
-//! 6. the digests of what was written must equal the source's; the [`CommitGate`] is asked; COMMIT.
+//! 6. the digests of the tables that were written must equal the source's, as wholes: a trigger or a rule that cannot be
+//!    switched off could have changed any row of them; the [`CommitGate`] is asked; COMMIT.
 //!
 //! Whatever fails before COMMIT leaves the replica as it was. So does dropping the future. No dump, no temporary file of
 //! ours, and no whole table in memory: rows stream from one server to the other.
 //!
+//! One connection to each server: PostgreSQL's own parallel workers, as many as the server is set to, share the digests
+//! of large tables, so a second connection on an exported snapshot would gain nothing.
+//!
 //! # What the digests protect against
 //!
-//! A row's digest is two 64-bit hashes of its text, a table's is the number of its rows and the sums of both. They find
-//! every accident: a lost, doubled, cut or altered row, in any order. They are not cryptographic, and need not be: who can
-//! choose the rows of the source can write the replica anyway. Not covered: large objects, other schemas than `public`,
-//! and what the text of a value does not show. Two machines of different byte order hash differently: every table would
-//! differ, and the first replication would be rolled back.
+//! A row's digest is one hash of 64 bits in which each column's hash is the seed of the next one's; a table's is the number
+//! of its rows and the exact sum of theirs. They find every accident: a lost, doubled, cut or altered row, values that
+//! moved from one column or row to another, a null for an empty text, in any order of rows; one in 2^64 passes unnoticed.
+//! Values count as they are written, bytes and all: 1.0 is not 1.00, whatever the type or the collation calls equal
+//! ([`Hashed`](ha_core::replication::tables::Hashed)). The physical order of columns does not count.
+//!
+//! They are not cryptographic, and need not be: who can choose the rows of the source can write the replica anyway. Not
+//! covered: large objects, other schemas than `public`, and what the text of a value does not show. The hash functions are
+//! those of one major version and one byte order; other versions are refused, and on a machine of the other byte order
+//! every table would differ and the first replication be rolled back.
 
 mod apply;
 mod border;
@@ -32,6 +41,7 @@ mod digest;
 mod error;
 mod fence;
 mod gate;
+mod narrow;
 mod replicate;
 mod report;
 mod session;

@@ -267,9 +267,12 @@ impl Copier<'_> {
     async fn comparison(&self, table: &PlannedTable) -> Result<Comparison, DbError> {
         let digest = |of: &Digests| of.get(&table.name).cloned().unwrap_or_default();
         let (here, there) = (digest(self.here), digest(self.there));
+        let nothing_to_compare = here.rows == 0 || there.rows == 0;
         match self.options.mode {
-            Mode::Incremental => compare::compare(self.source, self.replica, table, (&here, &there)).await,
-            Mode::Full => {
+            Mode::Incremental if !nothing_to_compare => {
+                compare::compare(self.source, self.replica, table, (&here, &there)).await
+            }
+            Mode::Incremental | Mode::Full => {
                 let counts = Counts { inserted: here.rows, updated: 0, deleted: there.rows };
                 Ok(Comparison { counts, rewrite: Rewrite::Whole })
             }

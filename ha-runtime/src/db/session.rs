@@ -8,7 +8,8 @@ use super::error::DbError;
 use super::replicate::{Options, Purpose};
 use super::{ADVISORY_LOCK, APPLICATION_NAME, FENCE_NAME};
 
-/// Everything that changes how a value is written as text, equal on both sides; and no timeout but our own.
+/// Everything that changes how a value is written as text, equal on both sides; no timeout but our own; and no compiler
+/// for expressions, which would take longer over the digests of small tables than it saves.
 ///
 /// All are local to the transaction. `row_security = off` makes a policy that would hide rows an error.
 const SETTINGS: &str = "\
@@ -16,11 +17,15 @@ const SETTINGS: &str = "\
     SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 3; SET LOCAL xmlbinary = 'base64'; \
     SET LOCAL xmloption = 'content'; SET LOCAL lc_monetary = 'C'; SET LOCAL search_path = public; \
     SET LOCAL quote_all_identifiers = off; SET LOCAL row_security = off; \
-    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;";
+    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+    SET LOCAL jit = off;";
 
 /// From PostgreSQL 14 on a server that computes notices within a second that its client is gone.
 const NOTICE_LOST_CLIENT: &str = "\
     SELECT set_config(name, '1s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+
+/// What was reported as replicated survives a power cut, whatever the server is set to.
+const DURABLE: &str = "SET LOCAL synchronous_commit = on;";
 
 /// One snapshot of the source, in which nothing can be written.
 pub(super) async fn snapshot(source: &mut Client) -> Result<Transaction<'_>, DbError> {
@@ -42,7 +47,7 @@ pub(super) async fn transaction<'a>(
     let begin = begin.read_only(options.purpose == Purpose::DryRun);
     let transaction = begin.start().await.map_err(DbError::replica("opening a transaction"))?;
     let settings = format!(
-        "{SETTINGS} SET LOCAL lock_timeout = {}; {NOTICE_LOST_CLIENT}",
+        "{SETTINGS} {DURABLE} SET LOCAL lock_timeout = {}; {NOTICE_LOST_CLIENT}",
         milliseconds(options.lock_timeout)
     );
     transaction.batch_execute(&settings).await.map_err(DbError::replica("preparing the transaction"))?;

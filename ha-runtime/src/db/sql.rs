@@ -1,6 +1,6 @@
-//! SQL text: names quoted, rows as text, digests of rows.
+//! SQL text: names quoted, digests of rows.
 
-use ha_core::replication::tables::{PlannedTable, RowKey};
+use ha_core::replication::tables::{Hashed, Nullability, PlannedColumn, PlannedTable, RowKey};
 
 /// An identifier, quoted.
 pub(super) fn name(name: &str) -> String {
@@ -18,9 +18,9 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 /// A list of quoted columns.
-pub(super) fn columns<S: AsRef<str>>(columns: &[S]) -> String {
-    let quoted: Vec<String> = columns.iter().map(|column| name(column.as_ref())).collect();
-    quoted.join(", ")
+pub(super) fn columns<'a>(columns: impl IntoIterator<Item = &'a PlannedColumn>) -> String {
+    let quoted: Vec<String> = columns.into_iter().map(|column| name(&column.name)).collect();
+    quoted.join(",")
 }
 
 /// An array literal of whole numbers.
@@ -29,28 +29,63 @@ pub(super) fn array(numbers: impl IntoIterator<Item = i64>) -> String {
     format!("'{{{}}}'", numbers.join(","))
 }
 
-/// The canonical text of some columns of a row: as the types' own output functions write them, which exist for every
-/// type, where hash functions do not (json, xml). A null and an empty text differ in it.
-fn row_text<S: AsRef<str>>(names: &[S]) -> String {
-    format!("ROW({})::text", columns(names))
-}
-
-/// The two hashes that are the digest of a row whose text is `x`.
-pub(super) const HASHES: [&str; 2] = ["hashtextextended(x, 0)", "hashtextextended(x, 1)"];
-
-/// A row's canonical text, of all columns that are copied.
-pub(super) fn text(table: &PlannedTable) -> String {
-    row_text(&table.columns)
+/// The digest of a row: a hash of 64 bits of all columns that are copied.
+pub(super) fn digest(table: &PlannedTable) -> String {
+    chain(&table.columns)
 }
 
 /// The hash by which rows are matched. Rows that share one are compared and replaced together, so that a collision costs
 /// a copied row and never a wrong one.
 pub(super) fn key_hash(table: &PlannedTable) -> String {
-    let text = match &table.key {
-        RowKey::Columns(key) => row_text(key),
-        RowKey::WholeRow => row_text(&table.columns),
-    };
-    format!("hashtextextended({text}, 0)")
+    match &table.key {
+        RowKey::Columns(key) => chain(key),
+        RowKey::WholeRow => chain(&table.columns),
+    }
+}
+
+/// How many bits of an integer say which columns are null.
+const BITS: usize = 31;
+
+/// A hash in which each column's hash is the seed of the next one's.
+///
+/// So no two rows can exchange a value, nor two columns of one row, without notice: hashes that are merely added (or
+/// combined linearly, as `hash_record_extended` does) give the same sums then. A null counts as the type's zero, and
+/// integers whose bits say which columns are null are hashed along.
+fn chain(columns: &[PlannedColumn]) -> String {
+    let mut hash = "0".to_owned();
+    let mut nullable = Vec::new();
+    let mut as_row = Vec::new();
+    for column in columns {
+        let quoted = name(&column.name);
+        let (function, value, zero) = match column.hashed {
+            Hashed::Integer => ("hashint4extended", quoted.clone(), "0"),
+            Hashed::Boolean => ("hashint4extended", format!("{quoted}::int"), "0"),
+            Hashed::Uuid => ("uuid_hash_extended", quoted.clone(), "'00000000-0000-0000-0000-000000000000'"),
+            Hashed::Text => ("hashtextextended", format!("{quoted} COLLATE \"C\""), "''"),
+            Hashed::Label => ("hashtextextended", format!("{quoted}::text COLLATE \"C\""), "''"),
+            Hashed::AsRow => {
+                as_row.push(quoted);
+                continue;
+            }
+        };
+        hash = match column.nullability {
+            Nullability::NotNull => format!("{function}({value},{hash})"),
+            Nullability::Nullable => {
+                nullable.push(quoted);
+                format!("{function}(coalesce({value},{zero}),{hash})")
+            }
+        };
+    }
+    for group in nullable.chunks(BITS) {
+        let bit = |(at, column): (usize, &String)| format!("({column} IS NULL)::int*{}", 1 << at);
+        let bits: Vec<String> = group.iter().enumerate().map(bit).collect();
+        hash = format!("hashint4extended({},{hash})", bits.join("+"));
+    }
+    if as_row.is_empty() {
+        return hash;
+    }
+    // not each column's own text: character(n) loses its blanks in that, and a null is no text
+    format!("hashtextextended(ROW({})::text,{hash})", as_row.join(","))
 }
 
 #[cfg(test)]
@@ -63,13 +98,28 @@ mod tests {
         assert_eq!(literal("it's \\"), " E'it''s \\\\'");
     }
 
+    fn column(name: &str, hashed: Hashed, nullability: Nullability) -> PlannedColumn {
+        PlannedColumn { name: name.to_owned(), hashed, nullability }
+    }
+
     #[test]
-    fn a_row_without_key_is_its_own_key() {
-        let table =
-            |key| PlannedTable { name: "t".to_owned(), columns: vec!["a".to_owned(), "b".to_owned()], key };
-        assert_eq!(key_hash(&table(RowKey::WholeRow)), "hashtextextended(ROW(\"a\", \"b\")::text, 0)");
-        let keyed = table(RowKey::Columns(vec!["b".to_owned()]));
-        assert_eq!(key_hash(&keyed), "hashtextextended(ROW(\"b\")::text, 0)");
-        assert_eq!(text(&keyed), "ROW(\"a\", \"b\")::text");
+    fn a_columns_hash_is_the_seed_of_the_next_ones() {
+        let id = column("id", Hashed::Integer, Nullability::NotNull);
+        let columns = vec![
+            id.clone(),
+            column("up", Hashed::Integer, Nullability::Nullable),
+            column("on", Hashed::Boolean, Nullability::Nullable),
+            column("at", Hashed::AsRow, Nullability::Nullable),
+            column("x", Hashed::AsRow, Nullability::NotNull),
+        ];
+        let keyed = PlannedTable { name: "t".to_owned(), columns, key: RowKey::Columns(vec![id]) };
+        assert_eq!(key_hash(&keyed), "hashint4extended(\"id\",0)");
+        let values = "hashint4extended(coalesce(\"on\"::int,0),hashint4extended(coalesce(\"up\",0),\
+            hashint4extended(\"id\",0)))";
+        let bits = "(\"up\" IS NULL)::int*1+(\"on\" IS NULL)::int*2";
+        let whole = format!("hashtextextended(ROW(\"at\",\"x\")::text,hashint4extended({bits},{values}))");
+        assert_eq!(digest(&keyed), whole);
+        let keyless = PlannedTable { key: RowKey::WholeRow, ..keyed };
+        assert_eq!(key_hash(&keyless), whole);
     }
 }

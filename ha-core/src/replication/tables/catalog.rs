@@ -72,6 +72,8 @@ pub struct Table {
     pub unique: Vec<Vec<String>>,
     /// Foreign keys to tables of the same schema.
     pub foreign_keys: Vec<ForeignKey>,
+    /// The size of its rows on disk, in bytes, without what is stored out of line.
+    pub bytes: u64,
 }
 
 impl Table {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::catalog::{Catalog, ForeignKey, Generated, Nullability, Table};
+use super::catalog::{Catalog, Column, ForeignKey, Generated, Nullability, Table};
 use super::drift::{self, Difference, SchemaDrift};
 use super::exclusions::{Exclusions, LeftBecause};
+use super::hashed::Hashed;
 
 /// Everything that a database replication does, but for the rows.
 ///
@@ -30,16 +31,27 @@ pub struct PlannedTable {
     /// Its name in the schema `public`.
     pub name: String,
     /// Columns that are copied, in the source's order; what the server computes is not among them.
-    pub columns: Vec<String>,
+    pub columns: Vec<PlannedColumn>,
     /// How its rows are matched.
     pub key: RowKey,
+}
+
+/// A column that is copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedColumn {
+    /// Its name.
+    pub name: String,
+    /// How its values enter the digest of their row, on both servers.
+    pub hashed: Hashed,
+    /// Whether the digest must tell a null from the type's zero.
+    pub nullability: Nullability,
 }
 
 /// What makes a row of one node the same row as one of the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowKey {
     /// Equal values in these columns, which are unique and never null.
-    Columns(Vec<String>),
+    Columns(Vec<PlannedColumn>),
     /// Equal values everywhere: the table is a multiset.
     WholeRow,
 }
@@ -115,7 +127,7 @@ pub fn plan_tables(
         return Err(SchemaDrift(differences));
     }
     Ok(TablePlan {
-        tables: copied.iter().map(|(name, table)| planned(name, table)).collect(),
+        tables: copied.iter().map(|(name, table)| planned(name, table, &source.enums)).collect(),
         sequences,
         left: left(source, replica, exclusions),
         borders: borders(replica, &copied),
@@ -131,28 +143,39 @@ fn sequences(source: &Catalog, copied: &BTreeMap<&String, &Table>, exclusions: &
     wanted.map(|(name, _)| name.clone()).collect()
 }
 
-fn planned(name: &str, table: &Table) -> PlannedTable {
-    let computed = |generated: &Generated| match generated {
-        Generated::Stored(_) => true,
-        Generated::No | Generated::Identity => false,
-    };
-    let columns = table.columns.iter().filter(|column| !computed(&column.generated));
-    PlannedTable {
-        name: name.to_owned(),
-        columns: columns.map(|column| column.name.clone()).collect(),
-        key: key(table),
+fn planned(name: &str, table: &Table, enums: &BTreeMap<String, Vec<String>>) -> PlannedTable {
+    let columns: Vec<PlannedColumn> = table
+        .columns
+        .iter()
+        .filter(|column| is_copied(column))
+        .map(|column| PlannedColumn {
+            name: column.name.clone(),
+            hashed: Hashed::of(column, table, enums),
+            nullability: column.nullability,
+        })
+        .collect();
+    let key = key(table, &columns);
+    PlannedTable { name: name.to_owned(), columns, key }
+}
+
+fn is_copied(column: &Column) -> bool {
+    match &column.generated {
+        Generated::Stored(_) => false,
+        Generated::No | Generated::Identity => true,
     }
 }
 
-/// The primary key, or a unique key without nulls, or the row itself.
-fn key(table: &Table) -> RowKey {
-    let never_null = |columns: &&Vec<String>| {
-        columns
-            .iter()
-            .all(|name| table.column(name).is_some_and(|column| column.nullability == Nullability::NotNull))
+/// The primary key, or a unique key without nulls, or the row itself. What the server computes is no key.
+fn key(table: &Table, columns: &[PlannedColumn]) -> RowKey {
+    let planned = |key: &Vec<String>| -> Option<Vec<PlannedColumn>> {
+        let column = |name: &String| columns.iter().find(|column| column.name == *name).cloned();
+        key.iter().map(column).collect()
     };
-    let mut keys = table.primary_key.iter().chain(table.unique.iter().filter(never_null));
-    keys.next().map_or(RowKey::WholeRow, |columns| RowKey::Columns(columns.clone()))
+    let never_null =
+        |key: &Vec<PlannedColumn>| key.iter().all(|column| column.nullability == Nullability::NotNull);
+    let primary = table.primary_key.iter().filter_map(planned);
+    let mut keys = primary.chain(table.unique.iter().filter_map(planned).filter(never_null));
+    keys.next().map_or(RowKey::WholeRow, RowKey::Columns)
 }
 
 fn left(source: &Catalog, replica: &Catalog, exclusions: &Exclusions) -> Vec<LeftTable> {

@@ -12,6 +12,10 @@ fn column(name: &str, type_name: &str) -> Column {
     }
 }
 
+fn planned_column(name: &str) -> PlannedColumn {
+    PlannedColumn { name: name.to_owned(), hashed: Hashed::AsRow, nullability: Nullability::NotNull }
+}
+
 fn table(columns: &[(&str, &str)]) -> Table {
     Table {
         columns: columns.iter().map(|(name, kind)| column(name, kind)).collect(),
@@ -62,8 +66,8 @@ fn a_table_goes_with_its_columns_its_key_and_its_sequence() {
     let plan = plan_tables(&source, &source, &Exclusions::default()).unwrap();
     let users = PlannedTable {
         name: "users".to_owned(),
-        columns: vec!["id".to_owned(), "name".to_owned()],
-        key: RowKey::Columns(vec!["id".to_owned()]),
+        columns: vec![planned_column("id"), planned_column("name")],
+        key: RowKey::Columns(vec![planned_column("id")]),
     };
     assert_eq!(plan.tables, [users]);
     assert_eq!(plan.sequences, ["users_id_seq"]);
@@ -191,10 +195,90 @@ fn computed_columns_are_not_copied_and_a_unique_key_replaces_a_primary_one() {
         let source = catalog(&[("t", table.clone())]);
         plan_tables(&source, &source, &Exclusions::default()).unwrap().tables.remove(0)
     };
-    assert_eq!(planned(&nameless).columns, ["id", "note"]);
+    let names = |columns: &[PlannedColumn]| columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&planned(&nameless).columns), ["id", "note"]);
     assert_eq!(planned(&nameless).key, RowKey::WholeRow);
-    nameless.unique = vec![vec!["note".to_owned()], vec!["id".to_owned()]];
-    assert_eq!(planned(&nameless).key, RowKey::Columns(vec!["id".to_owned()]), "nulls are not unique");
+    nameless.unique = vec![vec!["note".to_owned()], vec!["sum".to_owned()], vec!["id".to_owned()]];
+    let key = RowKey::Columns(vec![planned_column("id")]);
+    assert_eq!(planned(&nameless).key, key, "nulls are not unique, and what is computed is not copied");
+}
+
+#[test]
+fn a_column_of_a_big_table_is_hashed_by_value_where_its_value_says_everything() {
+    let by_value = [
+        ("smallint", Hashed::Integer),
+        ("integer", Hashed::Integer),
+        ("boolean", Hashed::Boolean),
+        ("uuid", Hashed::Uuid),
+        ("text", Hashed::Text),
+        ("character varying", Hashed::Text),
+        ("character varying(36)", Hashed::Text),
+        ("mood", Hashed::Label),
+        ("other.mood", Hashed::Label),
+    ];
+    let as_row = [
+        "bigint",
+        "date",
+        "time without time zone",
+        "timestamp with time zone",
+        "timestamp(3) without time zone",
+        "interval",
+        "real",
+        "double precision",
+        "numeric",
+        "numeric(10,2)",
+        "money",
+        "character(8)",
+        "\"char\"",
+        "name",
+        "bytea",
+        "json",
+        "jsonb",
+        "xml",
+        "hstore",
+        "citext",
+        "oid",
+        "regclass",
+        "inet",
+        "bit varying(3)",
+        "text[]",
+        "character varying[]",
+        "character varying(36)[]",
+        "integer[]",
+        "mood[]",
+        "int4range",
+        "posint",
+        "public.text",
+        "\"integer\"",
+        "public.\"character varying(36)\"",
+        "",
+    ];
+    let mut columns: Vec<(String, &str, Hashed)> = Vec::new();
+    for (type_name, hashed) in by_value.into_iter().chain(as_row.map(|name| (name, Hashed::AsRow))) {
+        columns.push((format!("c{}", columns.len()), type_name, hashed));
+    }
+    let shape: Vec<(&str, &str)> = columns.iter().map(|(name, kind, _)| (name.as_str(), *kind)).collect();
+    let mut source = catalog(&[("t", Table { bytes: 128 * 1024, ..table(&shape) })]);
+    for label in ["mood", "other.mood"] {
+        source.enums.insert(label.to_owned(), vec!["good".to_owned()]);
+    }
+    let plan =
+        |source: &Catalog| plan_tables(source, source, &Exclusions::default()).unwrap().tables.remove(0);
+    for (column, (_, type_name, hashed)) in plan(&source).columns.iter().zip(&columns) {
+        assert_eq!(column.hashed, *hashed, "{type_name}");
+    }
+    source.tables.get_mut("t").unwrap().bytes -= 1;
+    assert!(plan(&source).columns.iter().all(|column| column.hashed == Hashed::AsRow), "a small table");
+}
+
+#[test]
+fn the_sources_sizes_decide_how_both_servers_hash() {
+    let mut source = users();
+    source.tables.get_mut("users").unwrap().bytes = 1 << 20;
+    let plan = plan_tables(&source, &users(), &Exclusions::default()).unwrap();
+    assert_eq!(plan.tables[0].columns[0].hashed, Hashed::Integer);
+    let plan = plan_tables(&users(), &source, &Exclusions::default()).unwrap();
+    assert_eq!(plan.tables[0].columns[0].hashed, Hashed::AsRow);
 }
 
 #[test]

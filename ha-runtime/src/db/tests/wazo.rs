@@ -65,3 +65,58 @@ async fn a_wazo_pair_on_two_servers_becomes_equal_but_for_what_stays() {
     assert!(report.verified && report.rows_inserted == report.rows_deleted, "{report}");
     assert_eq!(content(&slave).await, after);
 }
+
+/// Two servers with the same Wazo database of so many users.
+async fn wazo_pair(users: &str) -> Option<(Server, Server)> {
+    let (ddl, filling) = pbxdb(&["ddl"]).zip(pbxdb(&["rows", "--users", users]))?;
+    let (here, there) = (Server::start().await?, Server::start().await?);
+    for server in [&here, &there] {
+        server.create("asterisk", "UTF8").await;
+        server.psql("asterisk", &ddl);
+        server.psql("asterisk", &filling);
+        server.visit("asterisk").await.batch_execute("VACUUM ANALYZE").await.unwrap();
+    }
+    Some((here, there))
+}
+
+#[tokio::test]
+#[ignore = "measures, which takes a minute: --run-ignored only --no-capture"]
+async fn measures_what_a_replication_of_5000_users_takes() {
+    let Some((here, there)) = wazo_pair("5000").await else { return };
+    let options = Options::new(Exclusions::new(WAZO));
+    let measure = async |what: &str, times: u32| {
+        for _ in 0..times {
+            let (mut from, _) = here.counted("asterisk").await;
+            let (mut to, traffic) = there.counted("asterisk").await;
+            let report = replicate(&mut from, &mut to, &options, &Open).await.unwrap();
+            let (sent, received) = (traffic.sent(), traffic.received());
+            eprintln!(
+                "{what}: {:?}, {sent} bytes to the slave, {received} from it, {:?}",
+                report.took,
+                counts(&report)
+            );
+        }
+    };
+    measure("nothing changed", 5).await;
+    let master = here.visit("asterisk").await;
+    for n in 1..=3 {
+        let change = format!("UPDATE dird_contact_fields SET value = 'x{n}' WHERE id = 77777");
+        master.batch_execute(&change).await.unwrap();
+        measure("one row of 160,000 changed", 1).await;
+        let change = format!(
+            "UPDATE dialaction SET actionarg2 = 'x{n}' WHERE categoryval = (SELECT max(categoryval) FROM dialaction)"
+        );
+        master.batch_execute(&change).await.unwrap();
+        measure("some rows without an integer for a key changed", 1).await;
+    }
+    for seed in ["7", "8", "9"] {
+        here.psql("asterisk", &pbxdb(&["churn", "--users", "5000", "-n", "200", "--seed", seed]).unwrap());
+        measure("200 changes", 1).await;
+    }
+    let tables = rows(&master, "SELECT string_agg(relname, ',') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname !~ 'alembic'").await;
+    let empty = format!("TRUNCATE {}", tables[0][0].as_ref().unwrap());
+    for _ in 0..2 {
+        there.visit("asterisk").await.batch_execute(&empty).await.unwrap();
+        measure("everything into an empty slave", 1).await;
+    }
+}
