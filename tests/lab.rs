@@ -60,6 +60,12 @@ impl Lab {
         self.directory.join(host.name()).join("upper").join(path.trim_start_matches('/'))
     }
 
+    /// The host's root directory while it runs, as seen from here: its files, its mounts, its `/proc`.
+    pub fn root(&self, host: Host) -> PathBuf {
+        let pid = fs::read_to_string(self.directory.join(host.name()).join("pid")).expect("the host runs");
+        Path::new("/proc").join(pid.trim()).join("root")
+    }
+
     /// The events in a log of the host's mailbox.
     pub fn events(&self, host: Host, log: &str) -> Vec<Event> {
         Event::read(&self.mailbox(host, log))
@@ -72,7 +78,12 @@ impl Lab {
 
     /// Runs a bash script in the host.
     pub fn sh(&self, host: Host, script: &str) -> Ran {
-        self.tool(&["sh", host.name(), script], COMMAND_LIMIT)
+        self.sh_within(host, script, COMMAND_LIMIT)
+    }
+
+    /// The same for a script that is known to take long.
+    pub fn sh_within(&self, host: Host, script: &str, limit: Duration) -> Ran {
+        self.tool(&["sh", host.name(), script], limit)
     }
 
     /// Starts a program in the host's network that is ended with the lab at the latest.
@@ -174,12 +185,13 @@ pub(crate) fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("lab")
 }
 
-/// The program under test, of the profile that this test was built with.
+/// The program under test, of the profile that its caller was built with: a test is in `target/PROFILE/deps`, a program
+/// in `target/PROFILE`.
 pub(crate) fn program() -> PathBuf {
-    let test = env::current_exe().expect("a test knows its own path");
-    let program = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").join("wazo-ha");
-    assert!(program.is_file(), "{} is not built: `cargo build --bin wazo-ha`", program.display());
-    program
+    let own = env::current_exe().expect("a program knows its own path");
+    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("wazo-ha"));
+    let found = beside.into_iter().find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("no wazo-ha near {}: `cargo build --bin wazo-ha`", own.display()))
 }
 
 /// A process of its own group, so that whatever ends the test's group leaves it to clean up.
