@@ -1,7 +1,9 @@
 //! Replication between real databases on private servers.
 
+mod digests;
 mod fence;
 mod gate;
+mod large;
 mod link;
 mod refusals;
 mod rows;

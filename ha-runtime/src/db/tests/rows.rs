@@ -119,23 +119,6 @@ async fn rows_that_reference_each_other_and_themselves_arrive_together() {
 }
 
 #[tokio::test]
-async fn a_big_table_is_narrowed_down_before_its_rows_travel() {
-    let fill = |n: u32| {
-        format!(
-            "INSERT INTO users (name, note) SELECT 'u' || n, repeat('x', 99) FROM generate_series(1, {n}) n;"
-        )
-    };
-    let slave = format!("{} UPDATE users SET note = 'old' WHERE id = 777;", fill(30_000));
-    let Some(server) = pair(USERS, &fill(30_000), &slave).await else { return };
-    let (mut source, traffic) = server.counted("master").await;
-    let mut replica = server.connect("slave").await;
-    let report = replicate(&mut source, &mut replica, &all(), &Open).await.unwrap();
-    assert_eq!(counts(&report), (0, 1, 0));
-    let bytes = traffic.received();
-    assert!(bytes < 100_000, "{bytes} bytes for one changed row of 30,000");
-}
-
-#[tokio::test]
 async fn a_table_that_differs_everywhere_is_copied_as_a_whole() {
     let master = "INSERT INTO users (name) SELECT 'u' || n FROM generate_series(1, 25000) n;";
     let Some(server) = pair(USERS, master, "INSERT INTO users VALUES (30000, 'ghost');").await else {
@@ -201,6 +184,43 @@ async fn readers_on_the_slave_neither_wait_nor_make_us_wait() {
         Some("old"),
         "its snapshot holds"
     );
+}
+
+#[tokio::test]
+async fn no_lock_that_a_replication_holds_keeps_a_reader_out() {
+    let shape = "CREATE TABLE stays (id int PRIMARY KEY);
+        CREATE TABLE parent (id serial PRIMARY KEY, note text, stays int REFERENCES stays);
+        CREATE TABLE whole (id int PRIMARY KEY, parent int REFERENCES parent ON DELETE CASCADE);
+        CREATE TABLE plugin (id int PRIMARY KEY, parent int REFERENCES parent ON DELETE CASCADE);
+        INSERT INTO stays VALUES (1); INSERT INTO parent (note) VALUES ('a'), ('b');";
+    let master = "UPDATE parent SET note = 'x', stays = 1 WHERE id = 1; DELETE FROM parent WHERE id = 2;
+        INSERT INTO parent (note) VALUES ('c'); INSERT INTO whole VALUES (1, 1);";
+    let slave = "INSERT INTO plugin VALUES (1, 2);";
+    let Some(server) = pair(shape, master, slave).await else { return };
+    let reader = server.visit("slave").await;
+    reader.batch_execute("SET lock_timeout = '50ms'").await.unwrap();
+    let read = async {
+        for what in ["stays", "parent", "whole", "plugin", "parent_id_seq"] {
+            reader.simple_query(&format!("SELECT * FROM {what}")).await.unwrap();
+        }
+        // as a program that locks what it reads against deletion
+        reader
+            .simple_query("BEGIN; LOCK TABLE parent, whole, plugin IN ROW SHARE MODE; COMMIT")
+            .await
+            .unwrap();
+    };
+    let gate = Held::default();
+    let options = without(&["stays", "plugin"]);
+    let mut replication = pin!(run_through(&server, &options, &gate));
+    tokio::select! {
+        result = &mut replication => panic!("it never reached its gate: {result:?}"),
+        () = gate.reached.notified() => {}
+    }
+    read.await;
+    gate.open.notify_one();
+    let report = replication.await.unwrap();
+    assert_eq!((counts(&report), report.sequences_set, report.borders.len()), ((2, 1, 1), 1, 1), "{report}");
+    assert!(rows(&reader, "SELECT * FROM plugin").await.is_empty(), "its foreign key acted");
 }
 
 /// A state of three tables that are all trouble: a unique column, references in a circle and to themselves, no key.
