@@ -31,7 +31,7 @@ const SIZES: &str = "SELECT c.relname::text, pg_relation_size(c.oid) FROM pg_cla
 
 /// Keys that hold at every moment, for every row, and for plain columns.
 const KEYS: &str = "SELECT c.relname::text, i.indisprimary, \
-        array_agg(a.attname::text ORDER BY k.place), i.indexrelid \
+        array_agg(a.attname::text ORDER BY k.place) \
     FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
     CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place) \
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
@@ -69,21 +69,80 @@ const ENUMS: &str = "SELECT format_type(t.oid, NULL), array_agg(e.enumlabel::tex
 /// The server does not answer, or refuses to tell.
 pub async fn catalog(client: &mut Client) -> Result<Catalog, DbError> {
     let snapshot = session::snapshot(client).await?;
-    read(&snapshot).await.map_err(DbError::source("reading the catalog"))
+    let (catalog, _) = read(&snapshot).await.map_err(DbError::source("reading the catalog"))?;
+    Ok(catalog)
 }
 
-/// The shape of the database that the transaction sees.
-pub(super) async fn read(transaction: &Transaction<'_>) -> Result<Catalog, Error> {
+/// What a catalog is made of, hashed: equal on two servers whose tables, keys, sequences and types are.
+///
+/// The other node's catalog has 150 kilobytes, which need not travel when they are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fingerprint([Part; 5]);
+
+/// The number of rows of one part, and the sum of their hashes as the server writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    rows: i64,
+    sum: String,
+}
+
+impl Part {
+    /// Of rows whose last column is their hash.
+    fn of(rows: &[Row]) -> Result<Part, Error> {
+        let mut sum = 0;
+        for row in rows {
+            sum += i128::from(row.try_get::<_, i64>(row.len() - 1)?);
+        }
+        Ok(Part { rows: rows.len() as i64, sum: sum.to_string() })
+    }
+}
+
+/// The fingerprint of the catalog that the transaction sees.
+pub(super) async fn fingerprint(transaction: &Transaction<'_>) -> Result<Fingerprint, Error> {
+    let part = async |part: &'static str| {
+        let query =
+            format!("SELECT count(*),coalesce(sum(hashtextextended(x::text,0)),0)::text FROM ({part}) AS x");
+        let row = transaction.query_one(&query, &[]).await?;
+        Ok(Part { rows: row.try_get(0)?, sum: row.try_get(1)? })
+    };
+    let (columns, keys, foreign_keys, sequences, enums) =
+        tokio::try_join!(part(COLUMNS), part(KEYS), part(FOREIGN_KEYS), part(SEQUENCES), part(ENUMS))?;
+    Ok(Fingerprint([columns, keys, foreign_keys, sequences, enums]))
+}
+
+/// The shape of a database whose fingerprint is that of a known one: what a fingerprint does not say is asked for.
+pub(super) async fn alike(transaction: &Transaction<'_>, known: &Catalog) -> Result<Catalog, Error> {
+    let (database, revisions) =
+        tokio::try_join!(transaction.query_one(DATABASE, &[]), revisions(transaction, &known.tables))?;
+    Ok(Catalog { server: version(&database)?, encoding: encoding(&database)?, revisions, ..known.clone() })
+}
+
+fn version(database: &Row) -> Result<ServerVersion, Error> {
+    Ok(ServerVersion(u32::try_from(database.try_get::<_, i64>(0)?).unwrap_or(0)))
+}
+
+fn encoding(database: &Row) -> Result<Encoding, Error> {
+    Ok(Encoding(database.try_get(1)?))
+}
+
+/// The shape of the database that the transaction sees, and its fingerprint.
+pub(super) async fn read(transaction: &Transaction<'_>) -> Result<(Catalog, Fingerprint), Error> {
+    let [of_columns, of_keys, of_foreign_keys, of_sequences, of_enums] =
+        [COLUMNS, KEYS, FOREIGN_KEYS, SEQUENCES, ENUMS]
+            .map(|part| format!("SELECT x.*,hashtextextended(x::text,0) FROM ({part}) AS x"));
     // polled together they are sent together: the way to the other node is walked twice, not fourteen times
     let (database, columns, sizes, keys, foreign_keys, sequences, enums) = tokio::try_join!(
         transaction.query_one(DATABASE, &[]),
-        transaction.query(COLUMNS, &[]),
+        transaction.query(&of_columns, &[]),
         transaction.query(SIZES, &[]),
-        transaction.query(KEYS, &[]),
-        transaction.query(FOREIGN_KEYS, &[]),
-        transaction.query(SEQUENCES, &[]),
-        transaction.query(ENUMS, &[])
+        transaction.query(&of_keys, &[]),
+        transaction.query(&of_foreign_keys, &[]),
+        transaction.query(&of_sequences, &[]),
+        transaction.query(&of_enums, &[])
     )?;
+    let parts = [&columns, &keys, &foreign_keys, &sequences, &enums].map(|rows| Part::of(rows));
+    let [of_columns, of_keys, of_foreign_keys, of_sequences, of_enums] = parts;
+    let fingerprint = Fingerprint([of_columns?, of_keys?, of_foreign_keys?, of_sequences?, of_enums?]);
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
     for row in columns {
         tables.entry(row.try_get(0)?).or_default().columns.push(column(&row)?);
@@ -108,14 +167,15 @@ pub(super) async fn read(transaction: &Transaction<'_>) -> Result<Catalog, Error
     }
     let sequence = |row: Row| Ok((row.try_get(0)?, Sequence { table: row.try_get(1)? }));
     let labels = |row: Row| Ok((row.try_get(0)?, row.try_get(1)?));
-    Ok(Catalog {
-        server: ServerVersion(u32::try_from(database.try_get::<_, i64>(0)?).unwrap_or(0)),
-        encoding: Encoding(database.try_get(1)?),
+    let catalog = Catalog {
+        server: version(&database)?,
+        encoding: encoding(&database)?,
         revisions: revisions(transaction, &tables).await?,
         tables,
         sequences: sequences.into_iter().map(sequence).collect::<Result<_, Error>>()?,
         enums: enums.into_iter().map(labels).collect::<Result<_, Error>>()?,
-    })
+    };
+    Ok((catalog, fingerprint))
 }
 
 fn column(row: &Row) -> Result<Column, Error> {

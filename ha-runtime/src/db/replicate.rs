@@ -202,10 +202,16 @@ async fn plan(
     replica: &Transaction<'_>,
     options: &Options,
 ) -> Result<TablePlan, DbError> {
-    let (here, there) = tokio::try_join!(
+    let ((here, known), seen) = tokio::try_join!(
         async { catalog::read(source).await.map_err(DbError::source("reading the catalog")) },
-        async { catalog::read(replica).await.map_err(DbError::replica("reading the catalog")) }
+        async { catalog::fingerprint(replica).await.map_err(DbError::replica("reading the catalog")) }
     )?;
+    let there = if seen == known {
+        catalog::alike(replica, &here).await
+    } else {
+        catalog::read(replica).await.map(|(catalog, _)| catalog)
+    };
+    let there = there.map_err(DbError::replica("reading the catalog"))?;
     Ok(plan_tables(&here, &there, &options.exclusions)?)
 }
 

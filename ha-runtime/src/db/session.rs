@@ -8,8 +8,9 @@ use super::error::DbError;
 use super::replicate::{Options, Purpose};
 use super::{ADVISORY_LOCK, APPLICATION_NAME, FENCE_NAME};
 
-/// Everything that changes how a value is written as text, equal on both sides; no timeout but our own; and no compiler
-/// for expressions, which would take longer over the digests of small tables than it saves.
+/// Everything that changes how a value is written as text, equal on both sides; no timeout but our own; no compiler
+/// for expressions, which would take longer over the digests of small tables than it saves; and no sorting where a hash
+/// table does: the planner cannot know how few groups of rows there are, and would sort large tables on disk.
 ///
 /// All are local to the transaction. `row_security = off` makes a policy that would hide rows an error.
 const SETTINGS: &str = "\
@@ -18,7 +19,7 @@ const SETTINGS: &str = "\
     SET LOCAL xmloption = 'content'; SET LOCAL lc_monetary = 'C'; SET LOCAL search_path = public; \
     SET LOCAL quote_all_identifiers = off; SET LOCAL row_security = off; \
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
-    SET LOCAL jit = off;";
+    SET LOCAL jit = off; SET LOCAL enable_sort = off;";
 
 /// From PostgreSQL 14 on a server that computes notices within a second that its client is gone.
 const NOTICE_LOST_CLIENT: &str = "\

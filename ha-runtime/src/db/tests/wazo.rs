@@ -58,8 +58,14 @@ async fn a_wazo_pair_on_two_servers_becomes_equal_but_for_what_stays() {
         .collect();
     assert_eq!(changed, differed, "and no other table was written");
 
-    let again = replicate(&mut from, &mut to, &options, &Open).await.unwrap();
+    let (mut again_to, traffic) = there.counted("asterisk").await;
+    let again = replicate(&mut from, &mut again_to, &options, &Open).await.unwrap();
     assert_eq!((counts(&again), again.changed, again.sequences_set), ((0, 0, 0), 0, 0));
+    let (sent, received) = (traffic.sent(), traffic.received());
+    assert!(
+        sent < 64_000 && received < 20_000,
+        "{sent} bytes sent, {received} received, and nothing had changed"
+    );
     let full = Options { mode: crate::db::Mode::Full, ..options };
     let report = replicate(&mut from, &mut to, &full, &Open).await.unwrap();
     assert!(report.verified && report.rows_inserted == report.rows_deleted, "{report}");
