@@ -64,6 +64,8 @@ pub enum Input {
         /// Whether it succeeded.
         succeeded: bool,
     },
+    /// Something that is replicated changed, or may have changed since it was last looked at.
+    Changed,
     /// Somebody wants something.
     Command(Command),
 }
@@ -99,6 +101,8 @@ pub enum Output {
         id: ActionId,
         /// The slave.
         peer: IpAddr,
+        /// Because of nothing but a change: what is known to be unchanged need not be compared.
+        after_change: bool,
     },
     /// Another row of the table decides now: for the journal.
     Announce(Decision),

@@ -4,6 +4,7 @@
 
 mod acting;
 mod commands;
+mod replicating;
 mod status;
 mod timers;
 mod watching;
@@ -12,9 +13,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
+pub use replicating::ChangeWaits;
 pub use status::Status;
+
+use replicating::Replicating;
 
 use crate::event::{ActionId, Decision, Input, Output, Outputs, Record, Target};
 use crate::failback::{Failback, LastingDeadline};
@@ -40,8 +42,6 @@ const FAILURES_COUNTED: u8 = 7;
 const FAILURES_ALERTED: u8 = 3;
 /// Between two attempts to write a record that a disk refused.
 const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
-/// First pause after a failed replication; doubles up to the schedule's next run.
-const FIRST_REPLICATION_RETRY: Duration = Duration::from_secs(60);
 
 /// Everything that is constant about a node's behaviour.
 #[derive(Clone)]
@@ -56,6 +56,8 @@ pub struct Policy {
     pub failback: Failback,
     /// When the master replicates; `None`: only when asked.
     pub schedule: Option<Schedule>,
+    /// Whether the master replicates when something changed, too.
+    pub on_change: bool,
     /// The machine's time zone.
     pub zone: Arc<dyn Zone>,
 }
@@ -93,13 +95,7 @@ pub struct Node {
     retry_at: Option<Instant>,
     hold_down: Option<LastingDeadline>,
     maintenance: Option<LastingDeadline>,
-    replication: Option<ActionId>,
-    replicate_at: Option<DateTime<Utc>>,
-    /// `replicate_at` is the schedule's first run after this.
-    replicate_after: DateTime<Utc>,
-    replicate_again_at: Option<Instant>,
-    failed_replications: u32,
-    missed_replication: bool,
+    replicating: Replicating,
     decision: Option<Decision>,
     alerts: Vec<&'static str>,
 }
@@ -112,6 +108,7 @@ impl std::fmt::Debug for Policy {
             .field("degraded_after", &self.degraded_after)
             .field("failback", &self.failback)
             .field("schedule", &self.schedule)
+            .field("on_change", &self.on_change)
             .finish_non_exhaustive()
     }
 }
@@ -185,8 +182,7 @@ impl Node {
                 }
             }
         }
-        let replicate_at =
-            policy.schedule.as_ref().and_then(|s| s.next_after(now.wall, policy.zone.as_ref()));
+        let replicating = Replicating::new(&policy, now);
         Node {
             limits,
             machine,
@@ -205,12 +201,7 @@ impl Node {
             retry_at: None,
             hold_down,
             maintenance,
-            replication: None,
-            replicate_at,
-            replicate_after: now.wall,
-            replicate_again_at: None,
-            failed_replications: 0,
-            missed_replication: false,
+            replicating,
             decision: None,
             alerts: Vec::new(),
             policy,
@@ -235,13 +226,11 @@ impl Node {
             return false;
         }
         let observed = self.machine.services().observed();
+        let replicating = self.replicating.clone().under(&policy, now);
         let next = Node::assemble(policy, self.role, self.record.clone(), observed, now);
         *self = Node {
             ids: self.ids,
-            replication: self.replication,
-            replicate_again_at: self.replicate_again_at,
-            failed_replications: self.failed_replications,
-            missed_replication: self.missed_replication,
+            replicating,
             asked_to_write: self.asked_to_write.take(),
             rewrite_at: self.rewrite_at,
             // the wall clock may have been set since they began: both of their clocks go on
@@ -259,7 +248,6 @@ impl Node {
         if self.role.role() == Role::Disabled {
             return None;
         }
-        let wall = |at: DateTime<Utc>| self.now.mono + (at - self.now.wall).to_std().unwrap_or_default();
         let lasting = |deadline: &LastingDeadline| self.now.mono + deadline.left(self.now);
         let first = [
             self.probing.deadline(),
@@ -269,11 +257,10 @@ impl Node {
             self.held_back.as_ref().map(|held| held.until),
             self.hold_down.as_ref().map(lasting),
             self.maintenance.as_ref().map(lasting),
-            self.replicate_again_at,
             self.rewrite_at,
-            self.replicate_at.map(wall),
         ];
-        first.into_iter().flatten().chain([self.now.mono + LONGEST_SLEEP]).min()
+        let replications = self.replicating.deadlines(self.now);
+        first.into_iter().chain(replications).flatten().chain([self.now.mono + LONGEST_SLEEP]).min()
     }
 
     /// One input; the answer is everything that is to be done now, in order.
@@ -296,7 +283,8 @@ impl Node {
             Input::Done { .. } => {}
             Input::Observed(observed) => self.step(Event::Observed(observed), &mut out),
             Input::Persisted { generation, written } => self.persisted(generation, written, &mut out),
-            Input::Replicated { id, succeeded } => self.replicated(id, succeeded),
+            Input::Replicated { id, succeeded } => self.replicating.ended(id, succeeded, now.mono),
+            Input::Changed => self.changed(),
             Input::Command(command) => self.command(command, &mut out),
         }
         self.outcomes(|probing| probing.overdue(now.mono), &mut out);
@@ -369,9 +357,7 @@ impl Node {
         self.settle_at =
             in_wait(verdict == Verdict::Degraded && self.limits.settles, self.policy.degraded_after);
         self.hold_at = in_wait(verdict == Verdict::Up && self.limits.holds, failback.hold);
-        if verdict != Verdict::Down && std::mem::take(&mut self.missed_replication) {
-            self.replicate_again_at = Some(self.now.mono);
-        }
+        self.replicating.verdict_changed(verdict, self.now.mono);
     }
 
     /// One alert when a condition begins and one when it ends.

@@ -61,7 +61,7 @@ pub fn seed_rung(round: &SeedRound) -> RungPolicy {
         .expect("a profile's round is consistent")
 }
 
-/// Host and service asked every second, failback gated. No reference, no schedule, UTC: these come from the settings.
+/// Host and service asked every second, failback gated, each change replicated. No reference, no schedule, UTC: these come from the settings.
 pub fn modern() -> Policy {
     Policy {
         rungs: vec![(Rung::Host, MODERN_RUNG), (Rung::Service, MODERN_RUNG)],
@@ -69,6 +69,7 @@ pub fn modern() -> Policy {
         degraded_after: DEGRADED_AFTER,
         failback: MODERN_FAILBACK,
         schedule: None,
+        on_change: true,
         zone: Arc::new(Utc),
     }
 }
@@ -79,6 +80,7 @@ pub fn seed(round: &SeedRound) -> Policy {
         rungs: vec![(Rung::Host, seed_rung(round))],
         degraded_after: Duration::ZERO,
         failback: SEED_FAILBACK,
+        on_change: false,
         ..modern()
     }
 }

@@ -138,6 +138,8 @@ fn set(policy: &mut Policy, words: &[&str]) -> Result<(), String> {
         ["schedule", fields @ ..] => {
             policy.schedule = Some(Schedule::parse(&fields.join(" ")).map_err(|error| error.to_string())?);
         }
+        ["on_change", "true"] => policy.on_change = true,
+        ["on_change", "false"] => policy.on_change = false,
         ["zone", "utc"] => policy.zone = Arc::new(Utc),
         _ => return Err("no such setting".to_owned()),
     }
@@ -181,6 +183,8 @@ fn happen(pair: &mut Pair, words: &[&str]) -> Result<(), String> {
         ["yield"] => pair.command(side, Command::Yield),
         ["resume"] => pair.command(side, Command::Resume),
         ["acknowledge"] => pair.command(side, Command::Acknowledge),
+        ["changes"] => pair.change(side),
+        ["replication", "takes", time] => host.replication_takes = parse_duration(time)?,
         ["replicate"] => pair.command(side, Command::Replicate),
         ["maintenance", "off"] => pair.command(side, Command::Maintenance { lasts: None }),
         ["maintenance", time] => {

@@ -86,6 +86,8 @@ pub struct Host {
     pub start_takes: Duration,
     /// How long a stop takes.
     pub stop_takes: Duration,
+    /// How long a replication from here takes.
+    pub replication_takes: Duration,
     /// What becomes of starts and stops.
     pub actions: Actions,
     /// What becomes of records.
@@ -159,7 +161,6 @@ impl Ord for Scheduled {
 /// Between two looks at telephony (`safety.md` 2.6).
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 const WRITE_TAKES: Duration = Duration::from_millis(2);
-const REPLICATION_TAKES: Duration = Duration::from_secs(1);
 
 /// Two hosts, a switch between them, references behind it, and one clock.
 #[derive(Debug, Clone)]
@@ -197,6 +198,7 @@ impl Pair {
             telephony,
             start_takes: Duration::from_secs(2),
             stop_takes: Duration::from_secs(1),
+            replication_takes: Duration::from_secs(1),
             actions: Actions::Work,
             disk: Disk::Works,
             record: None,
@@ -318,6 +320,11 @@ impl Pair {
     /// Gives a command to a node whose engine runs.
     pub fn command(&mut self, side: Side, command: Command) {
         self.feed(side, Input::Command(command));
+    }
+
+    /// Something that is replicated changes on this host.
+    pub fn change(&mut self, side: Side) {
+        self.feed(side, Input::Changed);
     }
 
     /// Lets time pass.
@@ -451,7 +458,13 @@ impl Pair {
                 );
                 self.later(side, takes, Happening::Acted(id, to));
             }
-            Output::Replicate { id, .. } => self.later(side, REPLICATION_TAKES, Happening::Replicated(id)),
+            Output::Replicate { id, after_change, .. } => {
+                if after_change {
+                    self.say(side, "replicate the change");
+                }
+                let takes = self.host(side).replication_takes;
+                self.later(side, takes, Happening::Replicated(id));
+            }
             Output::Announce(decision) => self.say(side, &format!("{} {}", decision.rule, decision.why)),
             Output::Alert { key, raised: true, text } => self.say(side, &format!("alert {key}: {text}")),
             Output::Alert { key, raised: false, .. } => self.say(side, &format!("alert {key} is over")),

@@ -29,7 +29,7 @@ impl Node {
                 self.step(Event::Acknowledge, out);
                 self.alert("latched", false, out, String::new);
             }
-            Command::Replicate => self.replicate(out),
+            Command::Replicate => self.replicate(false, out),
         }
     }
 
@@ -51,7 +51,7 @@ impl Node {
             Command::TakeOver if self.machine.isolated() => Some(Refusal::Isolated),
             Command::StandBy if verdict == Verdict::Down => Some(Refusal::NotReady { verdict }),
             Command::Replicate if !self.machine.active() => Some(Refusal::Yielded),
-            Command::Replicate if self.replication.is_some() => Some(Refusal::Replicating),
+            Command::Replicate if self.replicating.is_running() => Some(Refusal::Replicating),
             Command::Replicate if verdict == Verdict::Down => Some(Refusal::PeerDown),
             _ => None,
         }

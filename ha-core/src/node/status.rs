@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Node;
+use super::{ChangeWaits, Node};
 use crate::distribution::ServiceState;
 use crate::event::{Decision, Record};
 use crate::health::{Rung, RungVerdict, Verdict};
@@ -37,6 +37,8 @@ pub struct Status {
     pub failback_ready_in: Option<Duration>,
     /// The word of the failback policy.
     pub failback_policy: &'static str,
+    /// Why a change is not on the slave yet; `None`: no change is known that is not.
+    pub change_waits: Option<ChangeWaits>,
 }
 
 impl Node {
@@ -67,6 +69,7 @@ impl Node {
             failback_ready_in: knows.then(|| hold.unwrap_or_default().max(hold_down.unwrap_or_default())),
             failback_blocked_by: blocked_by,
             failback_policy: self.policy.failback.policy.word(),
+            change_waits: self.change_waits(),
         }
     }
 }

@@ -1,36 +1,12 @@
 //! Everything of a node whose time has come.
 
-use super::{FIRST_REPLICATION_RETRY, Node};
-use crate::event::{ActionId, Output};
+use super::Node;
+use crate::event::Output;
 use crate::failback::FailbackPolicy;
-use crate::health::Verdict;
 use crate::machine::Event;
-use crate::role::Role;
 use crate::time::Instant;
 
 impl Node {
-    pub(super) fn replicated(&mut self, id: ActionId, succeeded: bool) {
-        if self.replication != Some(id) {
-            return;
-        }
-        self.replication = None;
-        if succeeded {
-            self.failed_replications = 0;
-            self.replicate_again_at = None;
-        } else {
-            let wait = FIRST_REPLICATION_RETRY * 2u32.pow(self.failed_replications.min(5));
-            self.failed_replications += 1;
-            self.replicate_again_at = Some(self.now.mono + wait);
-        }
-    }
-
-    pub(super) fn replicate(&mut self, out: &mut Vec<Output>) {
-        let Some(peer) = self.role.peer() else { return };
-        let id = ActionId(self.next_id());
-        self.replication = Some(id);
-        out.push(Output::Replicate { id, peer });
-    }
-
     /// Everything whose time has come.
     pub(super) fn timers(&mut self, out: &mut Vec<Output>) {
         let now = self.now;
@@ -79,29 +55,6 @@ impl Node {
         };
         if self.machine.permitted() != permitted {
             self.step(Event::Permit(permitted), out);
-        }
-    }
-
-    pub(super) fn replicate_when_due(&mut self, out: &mut Vec<Output>) {
-        let now = self.now;
-        let scheduled = self.replicate_at.is_some_and(|at| at <= now.wall);
-        // the calendar is asked only when its answer changes: the run has come, or the clock was set back
-        if scheduled || now.wall < self.replicate_after {
-            let (schedule, zone) = (self.policy.schedule.as_ref(), self.policy.zone.as_ref());
-            self.replicate_at = schedule.and_then(|schedule| schedule.next_after(now.wall, zone));
-            self.replicate_after = now.wall;
-        }
-        let again = self.replicate_again_at.take_if(|at| *at <= now.mono).is_some();
-        let may = self.role.role() == Role::Master && self.machine.active() && !self.machine.maintenance();
-        let idle = self.replication.is_none() && self.machine.verdict() != Verdict::Down;
-        if !(scheduled || again) || !may {
-            return;
-        }
-        if idle {
-            self.replicate(out);
-        } else {
-            // made up for as soon as the slave answers
-            self.missed_replication = self.replication.is_none();
         }
     }
 }

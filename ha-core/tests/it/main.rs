@@ -7,4 +7,5 @@ mod clock;
 mod exhaustive;
 mod pair;
 mod random;
+mod replication;
 mod scenarios;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ha_core::event::{ActionFailed, ActionId, Command, Input, Output, ProbeId, Refusal};
 use ha_core::failback::FailbackPolicy;
-use ha_core::health::ProbeOutcome;
+use ha_core::health::{ProbeOutcome, Verdict};
 use ha_core::node::{Node, Policy};
 use ha_core::role::{PeerAddress, Role, RoleConfig};
 use ha_core::services::Observed;
@@ -26,6 +26,7 @@ enum Given {
     Observed(Observed),
     Persisted(bool),
     Replicated(bool),
+    Changed,
     Command(Command),
     Reload,
 }
@@ -77,6 +78,7 @@ fn given() -> impl Strategy<Value = Given> {
         2 => observations().prop_map(Given::Observed),
         4 => any::<bool>().prop_map(Given::Persisted),
         1 => any::<bool>().prop_map(Given::Replicated),
+        2 => Just(Given::Changed),
         2 => commands().prop_map(Given::Command),
         1 => Just(Given::Reload),
     ]
@@ -125,8 +127,12 @@ impl World {
         for output in outputs {
             match output {
                 Output::Probe { id: ProbeId(id), .. } => self.next(*id),
-                Output::Replicate { id, .. } => {
+                Output::Replicate { id, after_change, .. } => {
                     self.next(id.0);
+                    if *after_change {
+                        assert_eq!(node.status().peer, Verdict::Up);
+                        assert!(node.record().maintenance_until.is_none());
+                    }
                     assert_eq!(node.role().role(), Role::Master);
                     assert!(node.record().active, "a master that handed over replicates nothing");
                     self.replication = Some(*id);
@@ -210,6 +216,7 @@ proptest! {
                     let Some(id) = world.replication.take() else { continue };
                     Input::Replicated { id, succeeded }
                 }
+                Given::Changed => Input::Changed,
                 Given::Command(command) => {
                     // the driver changes no role while an action is under way
                     if matches!(command, Command::SetRole { .. }) && node.status().in_flight.is_some() {

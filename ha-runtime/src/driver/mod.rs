@@ -254,7 +254,7 @@ impl Driver {
             }
             Output::Persist(record) => self.keeper.persist(*record),
             Output::SetServices { id, to, generation } => self.set_services(id, to, generation),
-            Output::Replicate { id, peer } => {
+            Output::Replicate { id, peer, after_change: _ } => {
                 let job = Job::all(peer);
                 let (context, to_self) = (self.context.clone(), self.to_self.clone());
                 let (line, alerts) = (self.line.clone(), self.keeper.alerts());

@@ -30,7 +30,7 @@ fn or(set: Option<Span>, default: Duration) -> Duration {
 
 pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, Invalid> {
     let preset = file.preset.unwrap_or_default();
-    let replication = replication(file.replication.unwrap_or_default(), profile)?;
+    let replication = replication(file.replication.unwrap_or_default(), preset, profile)?;
     Ok(Settings {
         preset,
         probe: probe(file.probe.unwrap_or_default(), preset, profile)?,
@@ -203,7 +203,7 @@ fn failback(raw: raw::Failback, preset: Preset) -> Result<Failback, Invalid> {
     })
 }
 
-fn replication(raw: raw::Replication, profile: &Profile) -> Result<Replication, Invalid> {
+fn replication(raw: raw::Replication, preset: Preset, profile: &Profile) -> Result<Replication, Invalid> {
     let schedule = raw.schedule.unwrap_or_else(|| profile.schedule.to_owned());
     let schedule = match Schedule::parse(&schedule) {
         Ok(schedule) => schedule,
@@ -213,8 +213,13 @@ fn replication(raw: raw::Replication, profile: &Profile) -> Result<Replication, 
     let Some(max_delete_percent) = u8::try_from(percent).ok().filter(|percent| *percent <= 100) else {
         return refuse("replication.max_delete_percent", format!("{percent} is not a share: 0 to 100"));
     };
+    let by_preset = match preset {
+        Preset::Modern => true,
+        Preset::Seed => false,
+    };
     Ok(Replication {
         schedule,
+        on_change: raw.on_change.unwrap_or(by_preset),
         max_delete_percent,
         max_delete_files: raw.max_delete_files.unwrap_or(1000),
         bandwidth: raw.bandwidth.unwrap_or(Rate(None)),

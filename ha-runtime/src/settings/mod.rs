@@ -104,6 +104,8 @@ pub struct Phones {
 pub struct Replication {
     /// Five fields, as in `/etc/cron.d`.
     pub schedule: Schedule,
+    /// Whether the master's daemon replicates what changed at once, too.
+    pub on_change: bool,
     /// A replication that would delete more than this share of the replica's files is refused. 0 to 100.
     pub max_delete_percent: u8,
     /// A replication that would delete more files than this is refused.

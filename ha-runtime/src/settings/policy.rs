@@ -22,6 +22,7 @@ impl Settings {
             degraded_after: self.probe.degraded_after,
             failback: self.failback.clone(),
             schedule: scheduled.then(|| self.replication.schedule.clone()),
+            on_change: self.replication.on_change,
             zone,
         }
     }

@@ -55,6 +55,7 @@ pub(super) fn spell_out(settings: &Settings) -> raw::File {
         phones: Some(raw::Phones { give_up: span(phones.give_up) }),
         replication: Some(raw::Replication {
             schedule: Some(replication.schedule.to_string()),
+            on_change: Some(replication.on_change),
             max_delete_percent: Some(u32::from(replication.max_delete_percent)),
             max_delete_files: Some(replication.max_delete_files),
             bandwidth: Some(replication.bandwidth),

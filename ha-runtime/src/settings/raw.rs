@@ -59,6 +59,7 @@ section!(Failback {
 section!(Phones { give_up: Span });
 section!(Replication {
     schedule: String,
+    on_change: bool,
     max_delete_percent: u32,
     max_delete_files: u64,
     bandwidth: Rate,

@@ -32,6 +32,7 @@ fn no_file_is_a_complete_configuration() {
     assert_eq!((settings.failback.latch_after, settings.failback.latch_window), (3, millis(3_600_000)));
     assert_eq!(settings.ssh.agent, ["/usr/bin/example-ha", "agent"]);
     assert_eq!(settings.replication.schedule.to_string(), "0 * * * *");
+    assert!(settings.replication.on_change);
     assert_eq!(settings.api.listen, "127.0.0.1:9487".parse().unwrap());
 }
 
@@ -52,6 +53,9 @@ fn the_seed_preset_has_the_documents_numbers() {
     assert_eq!(settings.failback, preset::SEED_FAILBACK);
     assert_eq!(settings.failback.policy, FailbackPolicy::Automatic);
     assert!(settings.probe.reference.is_empty());
+    assert!(!settings.replication.on_change, "only the schedule replicates");
+    let wanted = parse("preset = \"seed\"\n[replication]\non_change = true").unwrap();
+    assert!(wanted.policy(std::sync::Arc::new(chrono::Utc)).on_change);
 }
 
 #[test]
@@ -86,6 +90,7 @@ fn every_key_of_the_contract_is_read() {
         give_up = "32s"
         [replication]
         schedule = "0 * * * *"
+        on_change = true
         max_delete_percent = 20
         max_delete_files = 1000
         bandwidth = "0"

@@ -1,0 +1,207 @@
+//! What a node knows of its replication: what is due, what runs, and whether a change waits for it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Node, Policy};
+use crate::event::{ActionId, Output};
+use crate::health::Verdict;
+use crate::role::Role;
+use crate::time::{Instant, Now};
+
+/// First pause after a failed replication; doubles up to the schedule's next run.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+/// After a replication none begins because of a change for so many times as long as it took: whatever changes, at most a
+/// quarter of the time is spent on it.
+const REST_FACTOR: u32 = 3;
+/// The shortest rest; doubles with each failure.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+/// Failures that are told apart: the pause grows to 32 min, the shortest rest to 32 s.
+const FAILURES_COUNTED: u32 = 5;
+
+/// Why a change is not on the slave yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChangeWaits {
+    /// A replication runs, which brings it, or after which it comes.
+    Running,
+    /// The node rests after the last replication.
+    Resting,
+    /// The slave is not up.
+    Peer,
+    /// Maintenance is on.
+    Maintenance,
+    /// Telephony was handed over: what this node has is not the newest.
+    Yielded,
+    /// The last attempt failed: it waits for the next one that is due, for the slave's return, or for another change.
+    Failed,
+}
+
+/// A change of something that is replicated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// None that is not under way.
+    None,
+    /// To be sent as soon as that is possible.
+    Waits,
+    /// An attempt to send it failed: the next attempt is not made because of it.
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    id: ActionId,
+    began: Instant,
+    /// A change waited when it began.
+    carries: bool,
+}
+
+/// Everything about replication that lasts from one input to the next.
+#[derive(Debug, Clone)]
+pub(super) struct Replicating {
+    running: Option<Running>,
+    /// The schedule's next run.
+    scheduled_at: Option<DateTime<Utc>>,
+    /// `scheduled_at` is the schedule's first run after this.
+    scheduled_after: DateTime<Utc>,
+    again_at: Option<Instant>,
+    failures: u32,
+    /// One was due while the slave was down.
+    missed: bool,
+    change: Change,
+    rests_until: Option<Instant>,
+}
+
+impl Replicating {
+    pub(super) fn new(policy: &Policy, now: Now) -> Replicating {
+        Replicating {
+            running: None,
+            scheduled_at: next_run(policy, now.wall),
+            scheduled_after: now.wall,
+            again_at: None,
+            failures: 0,
+            missed: false,
+            change: Change::None,
+            rests_until: None,
+        }
+    }
+
+    /// The same under another policy.
+    pub(super) fn under(self, policy: &Policy, now: Now) -> Replicating {
+        let change = if policy.on_change { self.change } else { Change::None };
+        let Replicating { scheduled_at, scheduled_after, .. } = Replicating::new(policy, now);
+        Replicating { scheduled_at, scheduled_after, change, ..self }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(super) fn deadlines(&self, now: Now) -> [Option<Instant>; 3] {
+        let wall = |at: DateTime<Utc>| now.mono + (at - now.wall).to_std().unwrap_or_default();
+        [
+            self.scheduled_at.map(wall),
+            self.again_at,
+            self.rests_until.filter(|_| self.change == Change::Waits),
+        ]
+    }
+
+    /// The slave's verdict is another one.
+    pub(super) fn verdict_changed(&mut self, verdict: Verdict, now: Instant) {
+        if verdict != Verdict::Down && std::mem::take(&mut self.missed) {
+            self.again_at = Some(now);
+        }
+        if verdict == Verdict::Up && self.change == Change::Failed {
+            self.change = Change::Waits;
+        }
+    }
+
+    pub(super) fn ended(&mut self, id: ActionId, succeeded: bool, now: Instant) {
+        let Some(ended) = self.running.take_if(|running| running.id == id) else { return };
+        self.failures = if succeeded { 0 } else { (self.failures + 1).min(FAILURES_COUNTED + 1) };
+        let doubled = 2u32.pow(self.failures.saturating_sub(1));
+        self.again_at = (!succeeded).then(|| now + FIRST_RETRY * doubled);
+        if !succeeded && ended.carries && self.change == Change::None {
+            self.change = Change::Failed;
+        }
+        let rest = (now - ended.began).saturating_mul(REST_FACTOR).max(SHORTEST_REST * doubled);
+        self.rests_until = Some(now + rest);
+    }
+
+    fn began(&mut self, id: ActionId, now: Instant) {
+        let carries = self.change != Change::None;
+        self.change = Change::None;
+        self.running = Some(Running { id, began: now, carries });
+    }
+
+    /// Whether the schedule, or an attempt that failed, wants one now.
+    fn is_due(&mut self, policy: &Policy, now: Now) -> bool {
+        let scheduled = self.scheduled_at.is_some_and(|at| at <= now.wall);
+        // the calendar is asked only when its answer changes: the run has come, or the clock was set back
+        if scheduled || now.wall < self.scheduled_after {
+            self.scheduled_at = next_run(policy, now.wall);
+            self.scheduled_after = now.wall;
+        }
+        let again = self.again_at.take_if(|at| *at <= now.mono).is_some();
+        scheduled || again
+    }
+}
+
+fn next_run(policy: &Policy, wall: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    policy.schedule.as_ref()?.next_after(wall, policy.zone.as_ref())
+}
+
+impl Node {
+    /// Something that is replicated changed.
+    pub(super) fn changed(&mut self) {
+        if self.policy.on_change && self.role.role() == Role::Master {
+            self.replicating.change = Change::Waits;
+        }
+    }
+
+    /// Begins one. `after_change`: because of nothing but a change.
+    pub(super) fn replicate(&mut self, after_change: bool, out: &mut Vec<Output>) {
+        let Some(peer) = self.role.peer() else { return };
+        let id = ActionId(self.next_id());
+        self.replicating.began(id, self.now.mono);
+        out.push(Output::Replicate { id, peer, after_change });
+    }
+
+    pub(super) fn replicate_when_due(&mut self, out: &mut Vec<Output>) {
+        let due = self.replicating.is_due(&self.policy, self.now);
+        self.replicating.rests_until.take_if(|until| *until <= self.now.mono);
+        let may = self.role.role() == Role::Master && self.machine.active() && !self.machine.maintenance();
+        if due && may {
+            if !self.replicating.is_running() && self.machine.verdict() != Verdict::Down {
+                self.replicate(false, out);
+            } else {
+                // made up for as soon as the slave answers
+                self.replicating.missed = !self.replicating.is_running();
+            }
+        }
+        if self.replicating.change == Change::Waits && self.in_the_way_of_a_change().is_none() {
+            self.replicate(true, out);
+        }
+    }
+
+    /// Why the slave does not have everything, as far as this node was told of changes.
+    pub(super) fn change_waits(&self) -> Option<ChangeWaits> {
+        let carried = self.replicating.running.is_some_and(|running| running.carries);
+        match self.replicating.change {
+            Change::None => carried.then_some(ChangeWaits::Running),
+            Change::Waits => self.in_the_way_of_a_change(),
+            Change::Failed => Some(self.in_the_way_of_a_change().unwrap_or(ChangeWaits::Failed)),
+        }
+    }
+
+    fn in_the_way_of_a_change(&self) -> Option<ChangeWaits> {
+        let ways = [
+            (!self.machine.active(), ChangeWaits::Yielded),
+            (self.machine.maintenance(), ChangeWaits::Maintenance),
+            (self.machine.verdict() != Verdict::Up, ChangeWaits::Peer),
+            (self.replicating.is_running(), ChangeWaits::Running),
+            (self.replicating.rests_until.is_some(), ChangeWaits::Resting),
+        ];
+        ways.into_iter().find_map(|(is_so, why)| is_so.then_some(why))
+    }
+}

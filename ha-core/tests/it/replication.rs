@@ -1,0 +1,275 @@
+//! When a master replicates because something changed.
+
+use std::time::Duration;
+
+use ha_core::event::{ActionId, Command, Input, Output, Target};
+use ha_core::health::{ProbeOutcome, Rung, Verdict};
+use ha_core::node::ChangeWaits;
+use ha_core::services::Observed;
+use ha_core::{Instant, Node, Now, Policy, Role, RoleConfig, preset};
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A master whose peer answers as it should, on a clock that only this advances.
+struct Master {
+    node: Node,
+    now: Now,
+    peer: Verdict,
+    running: Option<ActionId>,
+    /// When each replication began, and whether because of a change.
+    began: Vec<(Instant, bool)>,
+}
+
+impl Master {
+    fn new(policy: Policy) -> Master {
+        let now = Now { mono: Instant(0), wall: "2026-11-20T12:00:00Z".parse().unwrap() };
+        let role = RoleConfig::new(Role::Master, "10.77.0.12").unwrap();
+        let node = Node::new(policy, role, None, Observed::Running, now);
+        Master { node, now, peer: Verdict::Unknown, running: None, began: Vec::new() }
+    }
+
+    /// With a slave that is up.
+    fn of_a_pair() -> Master {
+        let mut master = Master::new(preset::modern());
+        master.let_peer_be(Verdict::Up);
+        master
+    }
+
+    fn give(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for output in self.node.handle(self.now, input) {
+                match output {
+                    Output::Replicate { id, after_change, .. } => {
+                        assert_eq!(self.running.replace(id), None, "two at once");
+                        self.began.push((self.now.mono, after_change));
+                    }
+                    Output::Probe { id, target, .. } => {
+                        let answers = match (self.peer, target) {
+                            (Verdict::Up, _) | (Verdict::Degraded, Target::Peer(Rung::Host)) => true,
+                            (Verdict::Degraded | Verdict::Down | Verdict::Unknown, _) => false,
+                        };
+                        let outcome = if answers { ProbeOutcome::Reply } else { ProbeOutcome::Lost };
+                        inputs.push(Input::Probe { id, outcome });
+                    }
+                    Output::Persist(record) => {
+                        inputs.push(Input::Persisted { generation: record.generation, written: true });
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, wait: Duration) {
+        let end = self.now.mono + wait;
+        while let Some(next) = self.node.deadline().filter(|at| *at <= end) {
+            self.now.wall += next - self.now.mono;
+            self.now.mono = next;
+            self.give(Input::Tick);
+        }
+        self.now.wall += end - self.now.mono;
+        self.now.mono = end;
+    }
+
+    fn let_peer_be(&mut self, verdict: Verdict) {
+        self.peer = verdict;
+        self.give(Input::Tick);
+        if verdict != Verdict::Unknown {
+            let seen = (0..100).any(|_| {
+                self.pass(SECOND / 5);
+                self.node.status().peer == verdict
+            });
+            assert!(seen, "the peer is {:?}, not {verdict:?}", self.node.status().peer);
+        }
+    }
+
+    fn end(&mut self, succeeded: bool) {
+        let id = self.running.take().expect("a replication runs");
+        self.give(Input::Replicated { id, succeeded });
+    }
+
+    /// How many replications began since the last question.
+    fn began(&mut self) -> usize {
+        std::mem::take(&mut self.began).len()
+    }
+
+    fn waits(&self) -> Option<ChangeWaits> {
+        self.node.status().change_waits
+    }
+}
+
+#[test]
+fn a_change_is_replicated_at_once_exactly_when_nothing_is_in_its_way() {
+    let mut reached = 0;
+    for bits in 0..32u8 {
+        let [on_change, yields, maintenance, running, rests] =
+            [0, 1, 2, 3, 4].map(|bit| bits & (1 << bit) != 0);
+        for verdict in [Verdict::Unknown, Verdict::Up, Verdict::Degraded, Verdict::Down] {
+            let mut master = Master::new(Policy { on_change, ..preset::modern() });
+            if verdict != Verdict::Unknown {
+                master.let_peer_be(Verdict::Up);
+            }
+            if rests {
+                master.give(Input::Command(Command::Replicate));
+                master.pass(10 * MINUTE);
+                master.end(true);
+            }
+            if running {
+                master.give(Input::Command(Command::Replicate));
+            }
+            if yields {
+                master.give(Input::Command(Command::Yield));
+            }
+            master.let_peer_be(verdict);
+            if maintenance {
+                let lasts = Some(60 * MINUTE);
+                master.give(Input::Command(Command::Maintenance { lasts }));
+            }
+            master.began();
+            master.give(Input::Changed);
+
+            let status = master.node.status();
+            let expected = match (status.record.active, maintenance, status.peer) {
+                _ if !on_change => None,
+                (false, ..) => Some(ChangeWaits::Yielded),
+                (true, true, _) => Some(ChangeWaits::Maintenance),
+                (true, false, Verdict::Unknown | Verdict::Degraded | Verdict::Down) => {
+                    Some(ChangeWaits::Peer)
+                }
+                (true, false, Verdict::Up) if rests && !running => Some(ChangeWaits::Resting),
+                // whether it began now or before
+                (true, false, Verdict::Up) => Some(ChangeWaits::Running),
+            };
+            let free = expected == Some(ChangeWaits::Running) && !running;
+            let after_change = master.began.first().map(|(_, after_change)| *after_change);
+            let case = format!(
+                "on_change {on_change}, yields {yields}, {maintenance}, {running}, {rests}, {verdict:?}"
+            );
+            assert_eq!(status.change_waits, expected, "{case}");
+            assert_eq!(after_change, free.then_some(true), "{case}");
+            reached += usize::from(free);
+        }
+    }
+    assert_eq!(reached, 1);
+}
+
+#[test]
+fn a_change_that_waited_is_sent_when_the_slave_is_back_and_when_maintenance_ends() {
+    let mut master = Master::of_a_pair();
+    master.let_peer_be(Verdict::Down);
+    master.give(Input::Changed);
+    assert_eq!((master.began(), master.waits()), (0, Some(ChangeWaits::Peer)));
+    master.let_peer_be(Verdict::Up);
+    assert_eq!((master.began(), master.waits()), (1, Some(ChangeWaits::Running)));
+    master.end(true);
+    assert_eq!(master.waits(), None);
+    master.pass(MINUTE);
+
+    master.give(Input::Command(Command::Maintenance { lasts: Some(MINUTE) }));
+    master.give(Input::Changed);
+    assert_eq!((master.began(), master.waits()), (0, Some(ChangeWaits::Maintenance)));
+    master.pass(2 * MINUTE);
+    assert_eq!(master.began(), 1);
+}
+
+#[test]
+fn a_change_during_a_replication_is_sent_by_another_one_after_the_rest() {
+    let mut master = Master::of_a_pair();
+    master.give(Input::Changed);
+    master.pass(4 * SECOND);
+    master.give(Input::Changed);
+    master.end(true);
+    assert_eq!((master.began(), master.waits()), (1, Some(ChangeWaits::Resting)));
+    master.pass(Duration::from_millis(11_999));
+    assert_eq!(master.began(), 0);
+    master.pass(Duration::from_millis(1));
+    assert_eq!(master.began(), 1);
+    master.end(true);
+    assert_eq!(master.waits(), None);
+    master.pass(10 * MINUTE);
+    assert_eq!(master.began(), 0, "nothing changed");
+}
+
+#[test]
+fn a_change_that_could_not_be_sent_is_not_tried_in_a_loop() {
+    let mut master = Master::of_a_pair();
+    master.give(Input::Changed);
+    master.end(false);
+    assert_eq!((master.began(), master.waits()), (1, Some(ChangeWaits::Resting)));
+    master.pass(59 * SECOND);
+    assert_eq!((master.began(), master.waits()), (0, Some(ChangeWaits::Failed)));
+    master.pass(SECOND);
+    assert_eq!(master.began(), 1, "as any replication that failed");
+    master.end(false);
+
+    master.pass(10 * SECOND);
+    master.give(Input::Changed);
+    assert_eq!(master.began(), 1, "another change is another attempt");
+    master.end(false);
+    master.pass(5 * SECOND);
+    master.let_peer_be(Verdict::Down);
+    master.let_peer_be(Verdict::Up);
+    assert_eq!(master.began(), 1, "so is the slave's return");
+    master.end(true);
+    assert_eq!(master.waits(), None);
+    master.pass(10 * MINUTE);
+    assert_eq!(master.began(), 0);
+}
+
+#[test]
+fn a_master_that_never_gets_through_tries_less_often_however_much_changes() {
+    let mut master = Master::of_a_pair();
+    for _ in 0..600 {
+        master.give(Input::Changed);
+        if master.running.is_some() {
+            master.end(false);
+        }
+        master.pass(SECOND);
+    }
+    let tries = master.began();
+    assert!((10..40).contains(&tries), "{tries} in ten minutes");
+}
+
+#[test]
+fn settings_without_it_forget_a_change_that_waited() {
+    let mut master = Master::of_a_pair();
+    master.let_peer_be(Verdict::Down);
+    master.give(Input::Changed);
+    assert!(master.node.change_policy(preset::modern(), master.now));
+    assert_eq!(master.waits(), Some(ChangeWaits::Peer));
+    let without = Policy { on_change: false, ..preset::modern() };
+    assert!(master.node.change_policy(without, master.now));
+    assert_eq!(master.waits(), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_changes_no_more_than_a_quarter_of_the_time_is_spent_on_it(
+        every in 1u64..5_000, takes in prop::collection::vec((0u64..20_000, any::<bool>()), 1..40),
+    ) {
+        let mut master = Master::of_a_pair();
+        let start = master.now.mono;
+        let mut spent = Duration::ZERO;
+        let mut last = Duration::ZERO;
+        for (takes, succeeded) in takes {
+            while master.running.is_none() {
+                master.give(Input::Changed);
+                if master.running.is_none() {
+                    master.pass(Duration::from_millis(every));
+                }
+            }
+            let began = master.now.mono;
+            prop_assert!(spent * 4 <= began - start, "{spent:?} of {:?}", began - start);
+            master.pass(Duration::from_millis(takes));
+            master.end(succeeded);
+            last = master.now.mono - began;
+            spent += last;
+        }
+        prop_assert!(last <= spent);
+    }
+}
