@@ -7,13 +7,15 @@ pub struct Settings(BTreeMap<&'static str, BTreeMap<&'static str, String>>);
 
 impl Settings {
     /// The `modern` preset with the client as reference address, short waits before a failback, and no schedule that
-    /// would fire during a test; SIP expiry and registrars are left alone, because the lab has no confd.
+    /// would fire during a test, nor a replication on change; SIP expiry and registrars are left alone, because the lab has
+    /// no confd.
     pub fn modern() -> Settings {
         Settings(BTreeMap::new())
             .with("", "preset", "\"modern\"")
             .with("probe", "reference", "[\"10.77.0.20\"]")
             .with("failback", "hold", "\"5s\"")
             .with("replication", "schedule", "\"30 4 29 2 *\"")
+            .with("replication", "on_change", "false")
             .with("pbx", "manage", "false")
     }
 

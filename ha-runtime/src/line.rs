@@ -1,7 +1,7 @@
 //! The line to the other node: everything that a replication needs and that is costly to open.
 //!
 //! A session with the slave takes 0.3 s to start, each login to a database as long as a small replication. So the parts
-//! are opened at the same time, and a daemon keeps its line ([`Kept`]) from one replication to the next. Kept or new, each
+//! are opened at the same time, and a daemon keeps its line ([`Kept`](crate::replicate::Kept)) from one replication to the next. Kept or new, each
 //! replication first asks at the other end whether everything still answers, and the slave for its state as it is now.
 
 use std::net::IpAddr;
@@ -9,10 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ha_core::replication::tables::Exclusions;
 use ha_core::replication::wire::State;
 
 use crate::agent::Client;
 use crate::context::Context;
+use crate::db::{Counted, DbError, Gate};
 use crate::far::{Far, Word};
 use crate::far_node;
 use crate::report::Failure;
@@ -39,6 +41,34 @@ pub struct Databases {
     pub source: Database,
     /// The slave's.
     pub replica: Database,
+    counting: Option<Gate>,
+}
+
+impl Databases {
+    /// What the slave's server has counted; `None`: that cannot be known.
+    pub async fn count_replica(&mut self, exclusions: &Exclusions) -> Option<Counted> {
+        let client = &self.replica.client;
+        let counted = async {
+            // this session's own counts too, and at once (PostgreSQL 15); without it they may come ten seconds later
+            let _ = client.batch_execute("SELECT pg_stat_force_next_flush()").await;
+            let mut gate = match self.counting.take() {
+                Some(gate) => gate,
+                None => Gate::open(client, exclusions).await?,
+            };
+            let counted = gate.look(client).await?;
+            self.counting = Some(gate);
+            Ok::<_, DbError>(counted)
+        };
+        match tokio::time::timeout(ANSWER, counted).await {
+            Ok(Ok(counted)) => Some(counted),
+            // whose database it is, the error does not know
+            Ok(Err(error)) => {
+                tracing::debug!("the slave's counters: {error}");
+                None
+            }
+            Err(_) => None,
+        }
+    }
 }
 
 /// An open line. Dropping it blocks nobody.
@@ -139,34 +169,10 @@ impl Line {
     }
 
     async fn databases_answer(&self) -> bool {
-        let Some(Ok(Databases { source, replica })) = &self.databases else { return false };
+        let Some(Ok(Databases { source, replica, .. })) = &self.databases else { return false };
         let checks =
             async { tokio::try_join!(source.client.check_connection(), replica.client.check_connection()) };
         matches!(tokio::time::timeout(ANSWER, checks).await, Ok(Ok(_)))
-    }
-}
-
-/// A line that is kept from one replication to the next, while nothing changes that would make the next another one: whoever
-/// sees such a change drops it, and begins with a new and empty one.
-#[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<Option<Line>>>);
-
-impl Kept {
-    /// Takes the line out; a replication that fails does not put it back.
-    pub(crate) fn take(&self) -> Option<Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Keeps a line whose conversation is not in doubt.
-    pub(crate) fn put(&self, line: Line) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
-    }
-
-    /// Closes it and waits until the other end knows.
-    pub async fn close(&self) {
-        if let Some(line) = self.take() {
-            line.close().await;
-        }
     }
 }
 
@@ -189,7 +195,7 @@ impl Drop for Session {
 }
 
 fn both(source: Result<Database, Failure>, replica: Result<Database, Failure>) -> Result<Databases, Failure> {
-    Ok(Databases { source: source?, replica: replica? })
+    Ok(Databases { source: source?, replica: replica?, counting: None })
 }
 
 async fn greet(context: &Context, far: Arc<dyn Far>) -> Result<Agent, Failure> {

@@ -1,15 +1,17 @@
 //! One replication from this master to its slave: trees, then tables, each as a whole or not at all.
 
+mod kept;
+mod known;
+mod lookout;
 mod past;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::Utc;
 use ha_core::Role;
-use ha_core::profile::Database;
 use ha_core::replication::admission::Receiver;
 use ha_core::replication::filter::Filter;
 use ha_core::replication::guard::DeleteGuard;
@@ -17,14 +19,18 @@ use ha_core::replication::tables::Exclusions;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::db::{self, CommitGate, Mode, Purpose};
+use crate::db::{self, CommitGate, Counted, Mode, Purpose};
 use crate::driver::AlertLine;
 use crate::far_node;
-use crate::line::{Agent, Databases, Kept, Line, Wanted, blocking};
+use crate::line::{Agent, Databases, Line, Wanted, blocking};
 use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Blame, Failure, Report, Verdict};
 use crate::sync::{Compare, Progress, PushOptions, Tree};
+pub use kept::{Kept, OnChange};
+use known::Tables;
+pub use lookout::Lookout;
+pub(crate) use lookout::Sight;
 pub use past::{Part, Past, past};
 
 /// The second of two replications waits for the first this long.
@@ -50,6 +56,8 @@ pub struct Job {
 pub enum Scope {
     /// Nothing, and nothing is said about it.
     LeftOut,
+    /// It is compared unless both sides are known not to have changed since that was done last.
+    IfChanged,
     /// It is compared with the slave's, and what differs is sent.
     Compared,
 }
@@ -58,6 +66,11 @@ impl Job {
     /// Both parts, only what differs.
     pub fn all(peer: IpAddr) -> Job {
         Job { peer, files: Scope::Compared, database: Scope::Compared, full: false, dry_run: false }
+    }
+
+    /// Both parts, as far as they changed.
+    pub fn changes(peer: IpAddr) -> Job {
+        Job { files: Scope::IfChanged, database: Scope::IfChanged, ..Job::all(peer) }
     }
 }
 
@@ -178,25 +191,42 @@ async fn parts(
     job: &Job,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Vec<PartOutcome>, Failure> {
-    let tables = context.profile().database.filter(|_| job.database == Scope::Compared);
+    let tables = context.profile().database.filter(|_| job.database != Scope::LeftOut);
     let wanted = if tables.is_some() { Wanted::Databases } else { Wanted::Agent };
-    let (mut line, state) = Line::ready(context, kept.take(), job.peer, wanted).await?;
+    // before anything is read: what changes from here on is seen by the next
+    let (sight, ready) =
+        tokio::join!(kept.look(context), Line::ready(context, kept.take_line(), job.peer, wanted));
+    let (mut line, state) = ready?;
     let receiver = Receiver { role: state.role, generation: state.generation, active: state.active };
     if let Err(unwilling) = receiver.admits(state.generation) {
-        kept.put(line);
+        kept.put_line(line);
         return Err(Failure::guard(unwilling));
     }
+    kept.known().begin(state.generation, sight.clone());
     let agent = Arc::clone(line.agent());
     let mut outcomes: Vec<PartOutcome> = Vec::new();
-    if job.files == Scope::Compared {
-        let (owned, job, agent) = (context.clone(), *job, Arc::clone(&agent));
-        let sent = blocking(move || files(&owned, &job, &agent, state.generation, progress)).await;
-        outcomes.push(("files", sent));
+    let has_files = kept.known().has_files(sight.files, Instant::now());
+    match job.files {
+        Scope::LeftOut => {}
+        Scope::IfChanged if has_files => outcomes.push(("files", Ok(unchanged("files")))),
+        Scope::IfChanged | Scope::Compared => {
+            let (owned, job, agent) = (context.clone(), *job, Arc::clone(&agent));
+            let sent = blocking(move || files(&owned, &job, &agent, state.generation, progress)).await;
+            if !job.dry_run {
+                // of what was left as it was, nothing is known
+                let whole = matches!(&sent, Ok(report) if report.json["skipped"] == json!([]));
+                kept.known().files_are(sight.files.filter(|_| whole), Instant::now());
+            }
+            outcomes.push(("files", sent));
+        }
     }
     if let Some(tables) = tables {
         let gate = AgentGate { agent, generation: state.generation };
         let sent = match line.databases() {
-            Ok(databases) => database(job, &tables, databases, &gate).await,
+            Ok(databases) => {
+                let exclusions = Exclusions::new(tables.exclude);
+                tables_over(databases, kept, job, exclusions, sight.tables, &gate).await
+            }
             Err(failure) => Err(failure),
         };
         outcomes.push(("database", sent));
@@ -205,10 +235,46 @@ async fn parts(
         Ok(_) => false,
         Err(failure) => failure.blame == Blame::Environment,
     };
+    kept.known().end();
     if !outcomes.iter().any(in_doubt) {
-        kept.put(line);
+        kept.put_line(line);
     }
     Ok(outcomes)
+}
+
+/// Compares the tables, unless that is known to find nothing, and keeps what is known of them then.
+async fn tables_over(
+    databases: &mut Databases,
+    kept: &Kept,
+    job: &Job,
+    exclusions: Exclusions,
+    source: Option<Counted>,
+    gate: &dyn CommitGate,
+) -> Verdict {
+    let known = kept.known().has_tables(source.as_ref(), Instant::now()).cloned();
+    if let (Some(then), Scope::IfChanged) = (known, job.database)
+        && databases.count_replica(&exclusions).await == Some(then)
+    {
+        return Ok(unchanged("database"));
+    }
+    let sent = database(job, exclusions.clone(), databases, gate).await;
+    if !job.dry_run {
+        let tables = match (&sent, source) {
+            (Ok(_), Some(source)) => {
+                let replica = databases.count_replica(&exclusions).await;
+                replica.map(|replica| Tables { source, replica })
+            }
+            _ => None,
+        };
+        kept.known().tables_are(tables, Instant::now());
+    }
+    sent
+}
+
+/// The slave has this part as it is.
+fn unchanged(part: &'static str) -> Report {
+    let text = format!("{part}: unchanged since it was compared last");
+    Report::new(text, json!({ "part": part, "unchanged": true }))
 }
 
 /// The trees that are copied: the profile's, and the operator's own; the operator's exclusions apply to all.
@@ -298,13 +364,18 @@ impl CommitGate for AgentGate {
     }
 }
 
-async fn database(job: &Job, wanted: &Database, databases: &mut Databases, gate: &dyn CommitGate) -> Verdict {
-    let Databases { source, replica } = databases;
+async fn database(
+    job: &Job,
+    exclusions: Exclusions,
+    databases: &mut Databases,
+    gate: &dyn CommitGate,
+) -> Verdict {
+    let Databases { source, replica, .. } = databases;
     let (sent, received) = (replica.traffic.sent(), replica.traffic.received());
     let options = db::Options {
         mode: if job.full { Mode::Full } else { Mode::Incremental },
         purpose: if job.dry_run { Purpose::DryRun } else { Purpose::Apply },
-        ..db::Options::new(Exclusions::new(wanted.exclude))
+        ..db::Options::new(exclusions)
     };
     let report =
         db::replicate(&mut source.client, &mut replica.client, &options, gate).await.map_err(|error| {

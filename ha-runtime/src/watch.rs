@@ -40,6 +40,13 @@ pub struct Watch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seen(u64);
 
+#[cfg(test)]
+impl Seen {
+    pub(crate) fn at(point: u64) -> Seen {
+        Seen(point)
+    }
+}
+
 /// The environment's fault: nothing is watched, and changes are found by the schedule alone.
 #[derive(Debug, Error)]
 #[error("files cannot be watched: {0}; changes are found by the schedule alone")]

@@ -4,6 +4,7 @@
 //! called and when, what lies on the disks and in the databases, and what the program said.
 
 mod asterisk;
+mod changes;
 mod commit;
 mod configure;
 mod database;

@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::control::Request;
 use crate::driver;
 use crate::node_state;
+use crate::replicate::OnChange;
 use crate::report::{Failure, Report, Verdict};
 use crate::settings::Preset;
 
@@ -36,7 +37,7 @@ pub(super) fn status(context: &Context) -> Verdict {
     let record = node_state::load(&node_state::store(context)?)?;
     let policy = context.settings.policy(Arc::new(chrono::Local));
     let node = Node::new(policy, role, record, seen(context), clock::now());
-    let mut document = driver::status_document(context, &node.status())?;
+    let mut document = driver::status_document(context, &node.status(), &OnChange::unseen("no daemon runs"))?;
     document["daemon"] = json!(false);
     Ok(Report::new(driver::status_text(&document), document))
 }

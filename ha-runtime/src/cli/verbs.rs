@@ -12,9 +12,8 @@ use crate::control::{self, Request};
 use crate::demo;
 use crate::driver;
 use crate::far::Word;
-use crate::line::Kept;
 use crate::performer;
-use crate::replicate::{self, Job, Scope};
+use crate::replicate::{self, Job, Kept, Scope};
 use crate::report::{Failure, Report, Verdict};
 use crate::root::Root;
 use crate::settings::Span;
@@ -155,9 +154,9 @@ fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool
     let job = Job { peer, files, database, full: wanted.full, dry_run };
     let bar = super::progress::Bar::on_terminal(json);
     let outcome = block_on(async {
-        let line = Kept::default();
-        let outcome = replicate::run(context, &line, &job, move |progress| bar.show(progress)).await;
-        line.close().await;
+        let kept = Kept::default();
+        let outcome = replicate::run(context, &kept, &job, move |progress| bar.show(progress)).await;
+        kept.close().await;
         outcome
     });
     if !dry_run {

@@ -169,6 +169,15 @@ impl Gate {
     }
 }
 
+#[cfg(test)]
+impl Counted {
+    /// So many rows were written.
+    pub(crate) fn of(rows: u64) -> Counted {
+        let of = |text: &str| text.to_owned();
+        Counted { began: of("0"), structure: of("0"), rows: rows.to_string(), sequences: of("0") }
+    }
+}
+
 impl Counted {
     /// What changed from `earlier` until this look.
     pub fn changes_since(&self, earlier: &Counted) -> Changes {

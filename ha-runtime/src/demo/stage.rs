@@ -202,7 +202,8 @@ impl Place {
         format!(
             "[probe]\nrungs = {rungs}\n\n[probe.service]\nsip_port = {port}\n\n\
              [failback]\nhold = \"{hold}s\"\n\n[phones]\ngive_up = \"{give_up}s\"\n\n\
-             [postgres]\nlocal = {local}\nremote = {remote}\n\n[pbx]\nmanage = false\n",
+             [postgres]\nlocal = {local}\nremote = {remote}\n\n[pbx]\nmanage = false\n\n\
+             [replication]\non_change = false\n",
             port = peer.telephony.port(),
             hold = HOLD.as_secs(),
             give_up = GIVE_UP.as_secs(),

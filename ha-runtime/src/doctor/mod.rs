@@ -21,6 +21,7 @@
 //! | `state-space` | any | the disk of the state directory is nearly full |
 //! | `state-file` | any | the node's record cannot be read |
 //! | `clock` | any | the time zone cannot be read, or the clock was set back |
+//! | `watches` | master | the kernel watches fewer directories than take part: changes are not replicated at once |
 //! | `schedule` | any | replications are less than 5 minutes or more than a day apart |
 //! | `daemon` | any | no daemon runs in the `modern` preset, or its loop does not answer |
 //! | `failback-policy` | pair | a returning master serves beside the slave until failback is permitted |
@@ -65,6 +66,7 @@ mod role;
 mod telephony;
 #[cfg(test)]
 mod testing;
+mod watches;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -99,6 +101,7 @@ pub async fn examine(context: &Context, fault: Option<&Failure>) -> Report {
         if let Some(far) = far {
             checks.extend(database::schema(context, catalog.as_ref(), slave, far).await);
         }
+        checks.extend(watches::watches(context));
         checks.extend(replication::ages(context, Utc::now(), &chrono::Local));
     }
     examination::report(&checks)

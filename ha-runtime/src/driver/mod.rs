@@ -4,6 +4,7 @@
 //! or the node's deadline; repeat. One consumer, so no lock and no shared state, but for the generation that actions
 //! check right before they act.
 
+mod changes;
 mod handover;
 mod keeper;
 mod requests;
@@ -23,18 +24,18 @@ use ha_core::{Input, Output, Role, RoleConfig, ServiceState};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::context::Context;
 use crate::control::Request;
 use crate::effect::Performer;
-use crate::line::Kept;
 use crate::lock;
 use crate::node_state;
 use crate::observe::observe;
 use crate::performer;
 use crate::probe::{self, Icmp, ProbeOutcome};
-use crate::replicate::{self, Job};
+use crate::replicate::{self, Job, Kept};
 use crate::report::{Failure, Verdict};
 use crate::settings;
 use crate::telephony::{self, Brought};
@@ -85,7 +86,9 @@ struct Driver {
     waiters: Vec<Waiter>,
     configuring: bool,
     /// For the pair as it is now; see [`Driver::give`].
-    line: Kept,
+    kept: Kept,
+    /// Tells of changes.
+    changes: JoinSet<()>,
     fence: Arc<tokio::sync::Mutex<Option<crate::fence::Held>>>,
     /// Held while a look at telephony is under way.
     looking: Arc<tokio::sync::Mutex<()>>,
@@ -121,7 +124,8 @@ pub async fn run(context: Context) -> Verdict {
         generation,
         waiters: Vec::new(),
         configuring: false,
-        line: Kept::default(),
+        kept: Kept::default(),
+        changes: JoinSet::new(),
         fence: Arc::default(),
         looking: Arc::default(),
         to_self,
@@ -129,6 +133,7 @@ pub async fn run(context: Context) -> Verdict {
         node,
     };
     driver.open_probes(&role)?;
+    driver.keep_anew();
     tracing::info!("{} {} as {}", driver.context.profile().program, env!("CARGO_PKG_VERSION"), role.role());
     driver.turn(listener, inbox, hangup).await
 }
@@ -180,7 +185,7 @@ impl Driver {
                 _ = hangup.recv() => self.reload(),
             }
         }
-        let _ = tokio::time::timeout(GOODBYE, self.line.close()).await;
+        let _ = tokio::time::timeout(GOODBYE, self.kept.close()).await;
         tracing::info!("ending; telephony is left as it is");
         Ok(crate::report::Report::default())
     }
@@ -203,10 +208,10 @@ impl Driver {
 
     /// The one place where a node is handled. Returns the refusal of a command.
     fn give(&mut self, input: Input) -> Option<Failure> {
-        let before = self.what_a_line_is_for();
+        let before = self.what_is_kept_for();
         let outputs = self.node.handle(clock::now(), input);
-        if self.what_a_line_is_for() != before {
-            self.line = Kept::default();
+        if self.what_is_kept_for() != before {
+            self.keep_anew();
         }
         if !self.configuring {
             self.generation.store(self.node.record().generation, Ordering::SeqCst);
@@ -220,8 +225,8 @@ impl Driver {
         refusal
     }
 
-    /// What the next replication depends on: a line is not kept across a change of it.
-    fn what_a_line_is_for(&self) -> (RoleConfig, bool, bool) {
+    /// What the next replication depends on: nothing is kept across a change of it.
+    fn what_is_kept_for(&self) -> (RoleConfig, bool, bool) {
         let record = self.node.record();
         (*self.node.role(), record.active, record.maintenance_until.is_some())
     }
@@ -254,13 +259,13 @@ impl Driver {
             }
             Output::Persist(record) => self.keeper.persist(*record),
             Output::SetServices { id, to, generation } => self.set_services(id, to, generation),
-            Output::Replicate { id, peer, after_change: _ } => {
-                let job = Job::all(peer);
+            Output::Replicate { id, peer, after_change } => {
+                let job = if after_change { Job::changes(peer) } else { Job::all(peer) };
                 let (context, to_self) = (self.context.clone(), self.to_self.clone());
-                let (line, alerts) = (self.line.clone(), self.keeper.alerts());
+                let (kept, alerts) = (self.kept.clone(), self.keeper.alerts());
                 tokio::spawn(async move {
                     // in a task of its own, so that a report comes whatever happens to it
-                    let work = async move { replicate::run(&context, &line, &job, |_| {}).await };
+                    let work = async move { replicate::run(&context, &kept, &job, |_| {}).await };
                     let running = tokio::spawn(work);
                     let outcome = running.await.unwrap_or_else(|error| Err(Failure::environment(error)));
                     replicate::tell(&alerts, &outcome);
@@ -387,7 +392,7 @@ impl Driver {
             );
         }
         self.performer = performer;
-        self.line = Kept::default();
+        self.keep_anew();
         self.keeper.alert_by(self.context.settings.alert.command.clone());
         tracing::info!("settings read anew");
         self.feed(Input::Tick);

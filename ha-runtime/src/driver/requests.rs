@@ -187,9 +187,9 @@ impl Driver {
         }
         let (files, database) = (Scope::of(files), Scope::of(database));
         let job = Job { peer, files, database, full, dry_run };
-        let (context, line, alerts) = (self.context.clone(), self.line.clone(), self.keeper.alerts());
+        let (context, kept, alerts) = (self.context.clone(), self.kept.clone(), self.keeper.alerts());
         tokio::spawn(async move {
-            let outcome = replicate::run(&context, &line, &job, |_| {}).await;
+            let outcome = replicate::run(&context, &kept, &job, |_| {}).await;
             if !dry_run {
                 replicate::tell(&alerts, &outcome);
             }

@@ -4,28 +4,33 @@ use std::time::Duration;
 
 use chrono::Utc;
 use ha_core::ServiceState;
-use ha_core::node::Status;
+use ha_core::node::{ChangeWaits, Status};
 use ha_core::services::Observed;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Driver;
 use crate::context::Context;
-use crate::replicate::{self, Part};
+use crate::replicate::{self, OnChange, Part};
 use crate::report::{Report, Verdict};
 
 impl Driver {
     /// Past replications are read from the disk in a thread: a stalled one must not stop the loop.
     pub(super) fn status(&self, answer: oneshot::Sender<Verdict>) {
-        let (context, status) = (self.context.clone(), self.node.status());
+        let (context, status, on_change) = (self.context.clone(), self.node.status(), self.on_change());
         tokio::task::spawn_blocking(move || {
-            let _ = answer.send(document(&context, &status).map(|json| Report::new(text(&json), json)));
+            let _ = answer
+                .send(document(&context, &status, &on_change).map(|json| Report::new(text(&json), json)));
         });
     }
 }
 
 /// The document of the contract.
-pub fn document(context: &Context, status: &Status) -> Result<Value, crate::report::Failure> {
+pub fn document(
+    context: &Context,
+    status: &Status,
+    on_change: &OnChange,
+) -> Result<Value, crate::report::Failure> {
     let past = replicate::past(context)?;
     let rungs: Map<String, Value> =
         status.rungs.iter().map(|(rung, verdict)| (word(rung), json!(verdict))).collect();
@@ -64,7 +69,16 @@ pub fn document(context: &Context, status: &Status) -> Result<Value, crate::repo
         "latched": status.record.latched,
         "maintenance_until": status.record.maintenance_until,
         "address": { "vip": null, "held": false },
-        "replication": { "files": part(&past.files), "database": part(&past.database) },
+        "replication": {
+            "files": part(&past.files, on_change.has_files),
+            "database": part(&past.database, on_change.has_tables),
+            "on_change": {
+                "watching": on_change.why_not.is_none(),
+                "why_not": on_change.why_not,
+                "pending": status.change_waits.is_some(),
+                "waits_for": status.change_waits.map(waits_for),
+            },
+        },
         "daemon": true,
     }))
 }
@@ -78,14 +92,26 @@ fn seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
 }
 
-/// What is not on the slave yet is at most what was changed since the last success began.
-fn part(part: &Part) -> Value {
+/// In the words of the document.
+fn waits_for(wait: ChangeWaits) -> &'static str {
+    match wait {
+        ChangeWaits::Running => "running",
+        ChangeWaits::Resting => "rest",
+        ChangeWaits::Peer => "peer",
+        ChangeWaits::Maintenance => "maintenance",
+        ChangeWaits::Yielded => "yielded",
+        ChangeWaits::Failed => "failed",
+    }
+}
+
+/// What is not on the slave yet is at most what was changed since the last success began: nothing, when that is known.
+fn part(part: &Part, is_there: bool) -> Value {
     let age = part.last_success.map(|time| (Utc::now() - time).num_seconds().max(0));
     json!({
         "last_success": part.last_success,
         "age_seconds": age,
         "last_error": part.last_error,
-        "would_lose_seconds": age,
+        "would_lose_seconds": if is_there { Some(0) } else { age },
     })
 }
 
@@ -127,6 +153,7 @@ pub fn text(document: &Value) -> String {
         for name in ["files", "database"] {
             lines.push(format!("{name:<11} {}", part_text(&document["replication"][name])));
         }
+        lines.push(format!("on change   {}", on_change_text(&document["replication"]["on_change"])));
     }
     if document["daemon"] == false {
         lines.insert(
@@ -138,14 +165,34 @@ pub fn text(document: &Value) -> String {
 }
 
 fn part_text(part: &Value) -> String {
-    let age = match part["age_seconds"].as_u64() {
-        Some(age) => format!(
+    let age = match (part["age_seconds"].as_u64(), part["would_lose_seconds"].as_u64()) {
+        (Some(age), Some(0)) if age > 0 => {
+            format!("replicated {age} s ago, and nothing has changed since: nothing would be lost")
+        }
+        (Some(age), _) => format!(
             "replicated {age} s ago; if this node died now, changes of the last {age} s would be lost"
         ),
-        None => "never replicated".to_owned(),
+        (None, _) => "never replicated".to_owned(),
     };
     match part["last_error"].as_str() {
         Some(error) => format!("{age}; last attempt failed: {error}"),
         None => age,
     }
+}
+
+fn on_change_text(on_change: &Value) -> String {
+    let seen = match on_change["why_not"].as_str() {
+        Some(why) => format!("not replicated at once: {why}"),
+        None => "changes are replicated at once".to_owned(),
+    };
+    let waits = match on_change["waits_for"].as_str() {
+        None => return seen,
+        Some("running") => "one is being replicated",
+        Some("rest") => "one waits until the last replication is some seconds ago",
+        Some("peer") => "one waits until the slave is up",
+        Some("maintenance") => "one waits for the end of maintenance",
+        Some("yielded") => "one waits for the failback",
+        Some(_) => "one could not be replicated and waits for the next attempt",
+    };
+    format!("{seen}; {waits}")
 }
