@@ -17,6 +17,9 @@ const ROWS_PER_GROUP: u64 = 32;
 /// No step cuts the table, or a group that differs, into more groups than 2 to the power of this.
 const MOST_BITS: u32 = 8;
 
+/// More groups than this are not named to make them finer: then most of the table differs.
+const MOST_GROUPS: usize = 4_096;
+
 /// A condition, to be put behind a table's name, that leaves the part in which all differences lie; empty for all of it.
 ///
 /// What it leaves out is equal on both sides: all rows of both were in one group or another. The replica must be locked
@@ -42,7 +45,8 @@ pub(super) async fn narrow(
         let Differing { numbers, rows: left } = Differing::between(&here, &there);
         filter = place.filter(shift, &numbers);
         let each = left / (numbers.len() as u64).max(1);
-        if shift == 0 || left <= AT_ONCE || each < 2 * ROWS_PER_GROUP {
+        let fine = left <= AT_ONCE || each < 2 * ROWS_PER_GROUP || numbers.len() > MOST_GROUPS;
+        if shift == 0 || fine {
             // to read everything is cheaper than to look for most of it
             return Ok(if left > rows / 2 { String::new() } else { filter });
         }
