@@ -14,7 +14,9 @@ use thiserror::Error;
 use crate::sync::{TrashLimit, Tree, read_frame};
 
 mod client;
+mod listings;
 mod refusal;
+mod replies;
 mod session;
 
 pub use client::Client;

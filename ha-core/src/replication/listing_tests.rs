@@ -1,7 +1,7 @@
 use super::*;
 use crate::replication::any_tree::{dir, file, path};
 use crate::replication::filter::Filter;
-use crate::replication::manifest::Manifest;
+use crate::replication::manifest::{Manifest, ManifestError};
 
 /// The tree as a scan lists it: what is excluded is named, but not entered.
 pub(in crate::replication) fn listing(manifest: &Manifest, filter: &Filter, side: Side) -> Listing {

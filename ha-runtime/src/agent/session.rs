@@ -1,20 +1,18 @@
 //! What the agent answers, frame by frame.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
-use ha_core::replication::listing::{Listing, Side};
-use ha_core::replication::manifest::Kind;
 use ha_core::replication::path::RelPath;
 use ha_core::replication::wire::{
-    Action, CHUNK, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, VERSION, encode,
+    Action, CHUNK, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, VERSION,
 };
 
+use super::listings::Listings;
 use super::refusal::{Refusal, accepted, refuse, willing};
+use super::replies::Replies;
 use super::{AgentError, AgentHost, Guard, NodeState};
 use crate::sync::{
-    Digests, Incoming, ReceiveError, Stage, Stopped, SyncError, Trash, Tree, TreeCursor, commit, scan,
-    write_frame,
+    Digests, Incoming, ReceiveError, Stage, Stopped, SyncError, Trash, Tree, TreeCursor, commit, write_frame,
 };
 
 /// Steps that one replication may have; beyond it, it is refused.
@@ -25,8 +23,8 @@ pub(super) struct Session<'a, W> {
     trees: Vec<Tree>,
     output: W,
     greeted: bool,
-    /// Of the moment when each tree was asked for, until a replication is prepared.
-    listings: BTreeMap<usize, Listing>,
+    /// Kept until a replication is prepared.
+    listings: Listings,
     open: Option<Open>,
 }
 
@@ -55,7 +53,7 @@ impl<'a, W: Write> Session<'a, W> {
             trees: host.datasets(),
             output,
             greeted: false,
-            listings: BTreeMap::new(),
+            listings: Listings::default(),
             open: None,
         }
     }
@@ -218,50 +216,14 @@ impl<'a, W: Write> Session<'a, W> {
 
     fn tree(&mut self, dataset: u16, digests: bool) -> Result<(), Refusal> {
         let (index, tree) = accepted(&self.trees, dataset, &RelPath::root(), false)?;
-        let digests = if digests { Digests::Yes } else { Digests::No };
-        // the earlier one makes room first
-        self.listings.remove(&index);
-        let found = match scan(tree, digests, Side::Replica) {
-            Ok(found) => found,
-            Err(SyncError::Tree(error)) => return Err(error.into()),
-            Err(error) => return refuse(ErrorKind::Failed, format!("{error}; nothing was changed")),
-        };
-        let summary = found.listing.summary();
-        self.listings.insert(index, found.listing);
+        let summary = self.listings.read(index, tree, if digests { Digests::Yes } else { Digests::No })?;
         Ok(self.reply(&Frame::Tree(summary))?)
     }
 
     fn directories(&mut self, dataset: u16, paths: &[RelPath]) -> Result<(), Refusal> {
         let (index, tree) = accepted(&self.trees, dataset, &RelPath::root(), false)?;
-        let Some(listing) = self.listings.get(&index) else {
-            return refuse(ErrorKind::Protocol, "nobody asked for the tree as a whole before");
-        };
-        let mut replies = Replies { output: &mut self.output, bytes: Vec::new() };
-        for path in paths {
-            let Some(directory) = listing.find(path) else {
-                let shown = tree.display(path);
-                return refuse(
-                    ErrorKind::Protocol,
-                    format!("{shown} was no directory when the tree was read"),
-                );
-            };
-            let mut entries = Vec::new();
-            let mut size = 0;
-            for listed in listing.listed(directory) {
-                // fixed fields are under 100 bytes; what varies is counted
-                let xattrs =
-                    listed.entry.meta.xattrs.iter().map(|(name, value)| name.len() + value.len() + 8);
-                let target = if let Kind::Symlink { target } = &listed.entry.kind { target.len() } else { 0 };
-                size += 100 + listed.name.len() + target + xattrs.sum::<usize>();
-                entries.push(listed);
-                if size > CHUNK {
-                    size = 0;
-                    let entries = std::mem::take(&mut entries);
-                    replies.add(&Frame::Directory { entries, last: false })?;
-                }
-            }
-            replies.add(&Frame::Directory { entries, last: true })?;
-        }
+        let mut replies = Replies::new(&mut self.output);
+        self.listings.tell(index, tree, paths, &mut replies)?;
         Ok(replies.flush()?)
     }
 
@@ -280,7 +242,7 @@ impl<'a, W: Write> Session<'a, W> {
             }
             None => (0, Vec::new()),
         };
-        let mut replies = Replies { output: &mut self.output, bytes: Vec::new() };
+        let mut replies = Replies::new(&mut self.output);
         let count = digests.chunks(CHUNK).len().max(1);
         let mut parts = digests.chunks(CHUNK);
         for index in 1..=count {
@@ -372,25 +334,6 @@ impl<'a, W: Write> Session<'a, W> {
             SyncError::Cut(cut) => AgentError::Cut(cut),
             other => AgentError::Cut(std::io::Error::other(other)),
         }
-    }
-}
-
-/// Many answers to one question, written together.
-struct Replies<'a, W> {
-    output: &'a mut W,
-    bytes: Vec<u8>,
-}
-
-impl<W: Write> Replies<'_, W> {
-    fn add(&mut self, frame: &Frame) -> Result<(), AgentError> {
-        encode(frame, &mut self.bytes).map_err(AgentError::Wire)?;
-        if self.bytes.len() > CHUNK { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), AgentError> {
-        let written = self.output.write_all(&self.bytes).and_then(|()| self.output.flush());
-        self.bytes.clear();
-        written.map_err(AgentError::Cut)
     }
 }
 

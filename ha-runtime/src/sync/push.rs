@@ -6,13 +6,15 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use ha_core::replication::descent::{Descent, Differing};
+use ha_core::replication::filter::Verdict;
 use ha_core::replication::guard::{Counts, DeleteGuard};
 use ha_core::replication::listing::Side;
-use ha_core::replication::manifest::MAX_ENTRIES;
+use ha_core::replication::manifest::{Kind, MAX_ENTRIES};
 use ha_core::replication::path::RelPath;
 use ha_core::replication::plan::{DeltaLimits, Plan, Rules};
 use ha_core::replication::step::{Because, Removal, Step};
 use ha_core::replication::wire::{Action, ErrorKind, Frame, Outcome};
+use rustix::fs::FileType;
 use serde::Serialize;
 
 use super::error::SyncError;
@@ -347,6 +349,11 @@ fn push_once<S: Read + Write + AsFd>(
             done += size(step);
             progress(Progress { done, total });
         }
+        let back = come_back(tree, cursor.as_mut(), &planned.plan.steps)?;
+        run.warnings.extend(back.iter().map(|path| {
+            format!("{} came back while it was to be deleted on the replica: it stays", tree.display(path))
+        }));
+        missing.extend(back);
         left_out.push(missing);
     }
     for (planned, left_out) in plans.iter().zip(&left_out) {
@@ -378,11 +385,40 @@ fn is_done(step: &Step, left_out: &BTreeSet<RelPath>) -> bool {
         Step::Delete { path, because: Removal::InTheWay, .. } => {
             !left_out.iter().any(|missing| path == missing || path.is_below(missing))
         }
-        Step::Delete { because: Removal::Gone, .. }
-        | Step::MakeDir { .. }
-        | Step::SetMeta { .. }
-        | Step::Symlink { .. } => true,
+        // and the directories above what came back
+        Step::Delete { path, because: Removal::Gone, .. } => {
+            !left_out.iter().any(|back| path == back || back.is_below(path))
+        }
+        Step::MakeDir { .. } | Step::SetMeta { .. } | Step::Symlink { .. } => true,
     }
+}
+
+/// What is to be deleted because the source did not have it, and now has: it was moved away for a moment, or written anew.
+fn come_back(
+    tree: &Tree,
+    mut cursor: Option<&mut Cursor>,
+    steps: &[Step],
+) -> Result<Vec<RelPath>, SyncError> {
+    let mut back = Vec::new();
+    for step in steps {
+        let Step::Delete { path, because: Removal::Gone, .. } = step else { continue };
+        let Some(cursor) = &mut cursor else { continue };
+        let found = cursor.look(path).map_err(|error| tree.error("look again for", path, error))?;
+        let takes_part = |kind: FileType| match kind {
+            FileType::Directory => tree.filter().takes_part(path, &Kind::Dir),
+            // what lies merely above what is copied is a directory or nothing
+            FileType::RegularFile | FileType::Symlink => tree.filter().verdict(path) == Verdict::Copied,
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => false,
+        };
+        if found.is_some_and(takes_part) {
+            back.push(path.clone());
+        }
+    }
+    Ok(back)
 }
 
 fn action(step: &Step) -> Action {

@@ -16,7 +16,7 @@ use super::error::TreeError;
 use super::incoming::Incoming;
 use super::meta;
 use super::scan::names;
-use super::tree::{Cursor, STAGE_PREFIX, Tree};
+use super::tree::{Cursor, STAGE_PREFIX, Tree, absent};
 
 /// Up to this many files are brought to disk one by one; more, and the whole file system is told once.
 const FSYNC_EACH: usize = 64;
@@ -161,10 +161,6 @@ pub(crate) fn open_regular(tree: &mut Cursor, path: &RelPath) -> io::Result<Opti
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(openat(dir, name, flags, Mode::empty())?)
     });
-    let absent = |error: &io::Error| {
-        let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NXIO].map(Errno::raw_os_error);
-        error.raw_os_error().is_some_and(|code| gone.contains(&code))
-    };
     let fd = match opened {
         Ok(fd) => fd,
         Err(error) if absent(&error) => return Ok(None),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ha_core::profile::Dataset;
 use ha_core::replication::filter::Filter;
 use ha_core::replication::path::{BadPath, RelPath, printable};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, mkdirat, openat, statx, unlinkat};
+use rustix::io::Errno;
 
 use super::error::TreeError;
 use crate::root::Root;
@@ -82,7 +83,7 @@ impl Tree {
         for segment in self.inside.segments() {
             here = match openat(&here, segment, DIRECTORY, Mode::empty()) {
                 Ok(fd) => fd,
-                Err(rustix::io::Errno::NOENT) => return Ok(None),
+                Err(Errno::NOENT) => return Ok(None),
                 Err(error) => return Err(self.not_a_directory(segment, error)),
             };
         }
@@ -101,7 +102,7 @@ impl Tree {
             let mode = if index + 1 == depth { 0o700 } else { 0o755 };
             match mkdirat(&here, segment, Mode::from_raw_mode(mode)) {
                 Ok(()) => made += 1,
-                Err(rustix::io::Errno::EXIST) => {}
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(self.error("make the directory", &RelPath::root(), error)),
             }
             here = openat(&here, segment, DIRECTORY, Mode::empty())
@@ -126,9 +127,9 @@ impl Tree {
         }
     }
 
-    fn not_a_directory(&self, segment: &[u8], error: rustix::io::Errno) -> TreeError {
+    fn not_a_directory(&self, segment: &[u8], error: Errno) -> TreeError {
         let source = match error {
-            rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP => io::Error::other(format!(
+            Errno::NOTDIR | Errno::LOOP => io::Error::other(format!(
                 "\"{}\" is a symbolic link or no directory; links on the way to a dataset are not followed",
                 printable(segment)
             )),
@@ -186,7 +187,26 @@ impl Cursor {
         }
     }
 
+    /// What is at `path`, if there is anything. No link is followed.
+    pub(crate) fn look(&mut self, path: &RelPath) -> io::Result<Option<FileType>> {
+        let found = self
+            .parent(path)
+            .and_then(|(dir, name)| Ok(statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?));
+        match found {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.stx_mode.into()))),
+            // nothing, or something else than a directory on the way
+            Err(error) if absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn here(&self) -> BorrowedFd<'_> {
         self.way.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
     }
+}
+
+/// Whether an error says that there is nothing to be found that way.
+pub(crate) fn absent(error: &io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NXIO].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| gone.contains(&code))
 }

@@ -119,6 +119,37 @@ fn a_file_that_vanishes_before_it_is_read_leaves_what_it_would_have_replaced() {
     pair.assert_equal();
 }
 
+#[test]
+fn what_comes_back_before_its_deletion_is_told_is_not_deleted() {
+    let pair = Pair::new();
+    write(pair.near("always"), "there");
+    write(pair.near("moved/f"), "its owner moves it for a moment");
+    write(pair.near("gone"), "gone");
+    pair.push().unwrap();
+    let aside = pair.dir.path().join("aside");
+    fs::rename(pair.near("moved"), &aside).unwrap();
+    fs::remove_file(pair.near("gone")).unwrap();
+    // something must be sent, so that there is a moment between the list and the deletions
+    write(pair.near("sent"), vec![7; 500_000]);
+    let (back, sent) = (pair.near("moved"), pair.near("sent"));
+    let mut seen = 0;
+    let report = push_meddling(&pair, move || {
+        // greeting, state, opening, question, list of the root, list of "moved": then the content
+        seen += 1;
+        if seen == 7 {
+            fs::rename(&aside, &back).unwrap();
+            assert!(sent.exists());
+        }
+    })
+    .unwrap();
+    assert_eq!((report.sent, report.deleted), (1, 1), "{report:?}");
+    assert_eq!(report.warnings.len(), 2, "{report:?}");
+    assert!(report.warnings[0].contains("data/moved/f came back"), "{report:?}");
+    assert!(pair.far("moved/f").exists() && !pair.far("gone").exists());
+    pair.push().unwrap();
+    pair.assert_equal();
+}
+
 /// A stream that spoils the first copied block that passes.
 struct Spoiling(UnixStream, bool);
 
