@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -9,9 +10,9 @@ use thiserror::Error;
 ///
 /// Never absolute, no `.` or `..`, no empty segment, no NUL; at most [`RelPath::MAX`] bytes with segments of at most
 /// [`RelPath::MAX_SEGMENT`]. The empty path is the root itself. Ordered segment by segment, so that a directory is
-/// followed by all that lies below it before its next sibling comes.
+/// followed by all that lies below it before its next sibling comes. Copies share their bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RelPath(Box<[u8]>);
+pub struct RelPath(Arc<[u8]>);
 
 /// Not a path inside a dataset. Nothing was done with it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -39,7 +40,7 @@ impl RelPath {
 
     /// The dataset's root itself.
     pub fn root() -> RelPath {
-        RelPath(Box::default())
+        RelPath(Arc::default())
     }
 
     /// Checks `bytes`; an empty path is the root.

@@ -235,8 +235,9 @@ impl<'a> Planner<'a> {
         let is_file = |(_, entry): &&(&RelPath, &Entry)| entry.kind != Kind::Dir;
         self.out.counts.deleted = clear.iter().chain(gone).filter(is_file).count() as u64;
         // paths were collected in order, so the reverse is deepest first
-        self.out.steps.extend(clear.iter().rev().map(delete(Removal::InTheWay)));
-        self.out.steps.extend(bring);
+        // most often nothing is in the way, and then nothing is moved
+        self.out.steps = bring;
+        self.out.steps.splice(0..0, clear.iter().rev().map(delete(Removal::InTheWay)));
         self.out.steps.extend(gone.iter().rev().map(delete(Removal::Gone)));
         for step in &self.out.steps {
             match step {

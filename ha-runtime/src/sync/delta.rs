@@ -9,8 +9,8 @@ use std::os::unix::fs::FileExt;
 use fast_rsync::{IndexedSignature, Signature, SignatureOptions};
 use thiserror::Error;
 
-/// Bytes that are matched at once: some of the longest blocks.
-pub(crate) const WINDOW: u64 = 4 << 20;
+/// Bytes that are read at once, or four blocks.
+const WINDOW: u64 = 256 << 10;
 
 /// Bytes of block digests at most; a longer file (more than a terabyte) is sent whole.
 const MAX_SIGNATURE: u64 = 16 << 20;
@@ -45,6 +45,11 @@ fn block(size: u64) -> u64 {
     best.next_multiple_of(64).clamp(*BLOCK.start(), *BLOCK.end())
 }
 
+/// Bytes that are read at once: whole blocks.
+fn window(block: u64) -> u64 {
+    WINDOW.max(4 * block) / block * block
+}
+
 /// Bytes of the digests of a file with `size` bytes; `None`: there are none of such a file.
 pub(crate) fn signature_length(size: u64) -> Option<u64> {
     let length = HEADER as u64 + size.div_ceil(block(size)).saturating_mul(RECORD as u64);
@@ -58,10 +63,10 @@ pub(crate) fn signature(file: &File) -> io::Result<(u64, Vec<u8>)> {
     let block = block(size);
     let options = SignatureOptions { block_size: block as u32, crypto_hash_size: HASH as u32 };
     let mut all = Vec::with_capacity(length as usize);
-    let mut piece = vec![0; (block * (WINDOW / block)) as usize];
+    let mut piece = vec![0; window(block) as usize];
     let mut at = 0;
     while at < size {
-        let part = &mut piece[..(size - at).min(WINDOW / block * block) as usize];
+        let part = &mut piece[..(size - at).min(window(block)) as usize];
         match file.read_exact_at(part, at) {
             Ok(()) => {}
             // it is being written: what is told must be of one state
@@ -86,7 +91,7 @@ pub(crate) struct Basis {
 }
 
 /// A part of the new content.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// Bytes that the other end has.
     Copy { offset: u64, length: u64 },
@@ -111,9 +116,14 @@ impl Basis {
         Ok(Basis { signature, size, block, last })
     }
 
+    /// Bytes of the new content that are best matched at once.
+    pub(crate) fn window(&self) -> u64 {
+        window(self.block)
+    }
+
     /// Begins a comparison.
     pub(crate) fn matcher(&self) -> Matcher<'_> {
-        Matcher { basis: self, index: self.signature.index(), buffer: Vec::new() }
+        Matcher { basis: self, index: self.signature.index(), buffer: Vec::new(), copies: Copies::default() }
     }
 }
 
@@ -124,7 +134,15 @@ pub(crate) struct Matcher<'a> {
     index: IndexedSignature<'a>,
     /// The end of what came last, in which a block may begin; then what comes.
     buffer: Vec<u8>,
+    copies: Copies,
 }
+
+/// Copies that follow each other at both ends are one, also across windows.
+#[derive(Debug, Default)]
+struct Copies(Option<(u64, u64)>);
+
+/// Where pieces go.
+type Emit<'e, E> = &'e mut dyn FnMut(Piece<'_>) -> Result<(), E>;
 
 /// Whether more of the content follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +157,7 @@ impl Matcher<'_> {
         &mut self,
         window: &[u8],
         more: More,
-        emit: &mut dyn FnMut(Piece<'_>) -> Result<(), E>,
+        emit: Emit<'_, E>,
     ) -> Result<(), E> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.extend_from_slice(window);
@@ -152,11 +170,14 @@ impl Matcher<'_> {
             match piece {
                 Piece::Literal(bytes) if ends && more == More::Follows => {
                     held = bytes.len().min(self.basis.block as usize - 1);
-                    emit_literal(&bytes[..bytes.len() - held], emit)?;
+                    self.copies.then(Piece::Literal(&bytes[..bytes.len() - held]), emit)?;
                 }
                 Piece::Literal(bytes) if ends => self.end(bytes, emit)?,
-                Piece::Literal(_) | Piece::Copy { .. } => emit(piece)?,
+                Piece::Literal(_) | Piece::Copy { .. } => self.copies.then(piece, emit)?,
             }
+        }
+        if more == More::Ends {
+            self.copies.flush(emit)?;
         }
         buffer.drain(..buffer.len() - held);
         self.buffer = buffer;
@@ -164,7 +185,7 @@ impl Matcher<'_> {
     }
 
     /// The end of the content: the library does not look for a last block that is shorter than the others.
-    fn end<E>(&self, bytes: &[u8], emit: &mut dyn FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+    fn end<E>(&mut self, bytes: &[u8], emit: Emit<'_, E>) -> Result<(), E> {
         let length = self.basis.size % self.basis.block;
         let at = bytes.len().checked_sub(length as usize).filter(|_| length > 0);
         let is_last = |at: &usize| {
@@ -173,16 +194,37 @@ impl Matcher<'_> {
         };
         match at.filter(is_last) {
             Some(at) => {
-                emit_literal(&bytes[..at], emit)?;
-                emit(Piece::Copy { offset: self.basis.size - length, length })
+                self.copies.then(Piece::Literal(&bytes[..at]), emit)?;
+                self.copies.then(Piece::Copy { offset: self.basis.size - length, length }, emit)
             }
-            None => emit_literal(bytes, emit),
+            None => self.copies.then(Piece::Literal(bytes), emit),
         }
     }
 }
 
-fn emit_literal<E>(bytes: &[u8], emit: &mut dyn FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
-    if bytes.is_empty() { Ok(()) } else { emit(Piece::Literal(bytes)) }
+impl Copies {
+    fn then<E>(&mut self, piece: Piece<'_>, emit: Emit<'_, E>) -> Result<(), E> {
+        match (piece, self.0) {
+            (Piece::Literal([]), _) => Ok(()),
+            (Piece::Literal(_), _) => {
+                self.flush(emit)?;
+                emit(piece)
+            }
+            (Piece::Copy { offset, length }, Some((from, before))) if offset == from + before => {
+                self.0 = Some((from, before + length));
+                Ok(())
+            }
+            (Piece::Copy { offset, length }, _) => {
+                self.flush(emit)?;
+                self.0 = Some((offset, length));
+                Ok(())
+            }
+        }
+    }
+
+    fn flush<E>(&mut self, emit: Emit<'_, E>) -> Result<(), E> {
+        self.0.take().map_or(Ok(()), |(offset, length)| emit(Piece::Copy { offset, length }))
+    }
 }
 
 /// The last command of a difference in rsync's format.

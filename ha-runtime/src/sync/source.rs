@@ -9,7 +9,7 @@ use ha_core::replication::wire::{CHUNK, Frame};
 
 use std::io::Write;
 
-use super::delta::{self, Basis, DeltaError, More, Piece, WINDOW};
+use super::delta::{self, Basis, DeltaError, More, Piece};
 use super::error::SyncError;
 use super::link::Link;
 use super::meta;
@@ -128,7 +128,7 @@ impl<S: Read + Write + AsFd> Target<'_, S> {
         let basis = Basis::new(size, digests)?;
         let mut matcher = basis.matcher();
         while reading.left > 0 {
-            let window = reading.next(WINDOW)?;
+            let window = reading.next(basis.window())?;
             let more = if reading.left > 0 { More::Follows } else { More::Ends };
             matcher.next(&window, more, &mut |piece| self.piece(&piece))?;
         }
