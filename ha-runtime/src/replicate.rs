@@ -225,7 +225,7 @@ async fn parts(
         let sent = match line.databases() {
             Ok(databases) => {
                 let exclusions = Exclusions::new(tables.exclude);
-                tables_over(databases, kept, job, exclusions, sight.tables, &gate).await
+                tables_if_changed(databases, kept, job, exclusions, sight.tables, &gate).await
             }
             Err(failure) => Err(failure),
         };
@@ -243,7 +243,7 @@ async fn parts(
 }
 
 /// Compares the tables, unless that is known to find nothing, and keeps what is known of them then.
-async fn tables_over(
+async fn tables_if_changed(
     databases: &mut Databases,
     kept: &Kept,
     job: &Job,

@@ -99,3 +99,45 @@ fn a_healthy_slave_does_nothing_for_ten_minutes_and_costs_next_to_nothing() {
     let log = fs::read_to_string(pair.lab.mailbox(Host::Slave, "daemon.log")).unwrap_or_default();
     println!("lines in the slave's log: {}", log.lines().count());
 }
+
+/// CPU time, in ticks of 10 ms, of all that looks for changes: the daemon, its relays, and the server's side of their logins.
+fn ticks_of_looking(pair: &Pair) -> u64 {
+    let logins = "select pid from pg_stat_activity where application_name = 'pbx-ha replication'";
+    let backends = pair.sql(Host::Master, logins).split_whitespace().collect::<Vec<_>>().join(" ");
+    let script = format!(
+        "p=$(cat /run/lab/daemon.pid); for one in $p $(pgrep -P $p) {backends}; do awk '{{print $14 + $15}}' /proc/$one/stat; done"
+    );
+    pair.lab.sh(Host::Master, &script).ok().lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum()
+}
+
+#[test]
+#[ignore = "the long form: ./check --long"]
+fn looking_for_changes_costs_next_to_nothing_while_fifty_call_events_a_second_are_logged() {
+    let settings = Settings::modern().with("replication", "on_change", "true");
+    let Some(pair) = Pair::wazo().settings(settings).database(500, 1).up() else { return };
+    let everything = |status: &ha_tests::Status| {
+        status.document()["replication"]["database"]["would_lose_seconds"].as_u64() == Some(0)
+    };
+    pair.await_status(Host::Master, "known to have sent everything", seconds(60.0), everything);
+    let logging = "do $$ begin for i in 1..10000 loop
+            insert into cel select (jsonb_populate_record(c, jsonb_build_object('id', nextval(pg_get_serial_sequence('cel', 'id'))))).* from cel c limit 1;
+            commit; perform pg_sleep(0.02); end loop; end $$";
+    pair.write(Host::Master, "/run/lab/log.sql", logging);
+    let psql = "cd /; chmod 644 /run/lab/log.sql; setsid setpriv --reuid postgres --regid postgres --init-groups psql -X asterisk < /run/lab/log.sql >/run/lab/log.out 2>&1 &";
+    pair.lab.sh(Host::Master, psql).ok();
+    let events =
+        || pair.sql(Host::Master, "select count(*) from cel").trim().parse::<u64>().expect("a count");
+    let replicated = || {
+        let status = pair.status(Host::Master);
+        status.word("/replication/database/last_success").to_owned()
+    };
+    let (begin, before, logged, last) = (Moment::now(), ticks_of_looking(&pair), events(), replicated());
+    pass(seconds(120.0));
+    let elapsed = Moment::now().after(begin).as_secs_f64();
+    let cpu = (ticks_of_looking(&pair) - before) as f64 / elapsed;
+    let rate = (events() - logged) as f64 / elapsed;
+    println!("looking for changes beside {rate:.0} call events a second: {cpu:.2} % of a core");
+    assert!(rate > 30.0, "{rate} a second: {}", pair.lab.sh(Host::Master, "cat /run/lab/log.out").stdout);
+    assert_eq!(replicated(), last, "call events are no change");
+    assert!(cpu < 1.0, "{cpu} % of a core");
+}
