@@ -27,7 +27,11 @@ def frames(buffer):
 
 
 def is_commit(frame):
-    return frame[:1] in (b"Q", b"P") and b"COMMIT" in frame.upper().replace(b"ON COMMIT", b"")
+    """A statement by itself: a transaction that begins is READ COMMITTED, and no end of it."""
+    if frame[:1] not in (b"Q", b"P"):
+        return False
+    statement = frame[5:].split(b"\0")[frame[:1] == b"P"]
+    return statement.strip(b" ;").upper() == b"COMMIT"
 
 
 def startup(client):
