@@ -8,9 +8,10 @@ use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 
 pub use ha_core::replication::admission::Receiver as NodeState;
-use ha_core::replication::wire::{ErrorKind, Frame, WireError};
+use ha_core::replication::wire::{ErrorKind, Frame, Transaction, WireError};
 use thiserror::Error;
 
+use crate::db::Fate;
 use crate::sync::{TrashLimit, Tree, read_frame};
 
 mod client;
@@ -37,10 +38,18 @@ pub trait AgentHost {
     /// nothing is changed.
     fn node_state(&self) -> Result<NodeState, String>;
 
-    /// The *replicate* lock; it is held from the opening of a replication to its end.
+    /// The *replicate* lock; it is held from the opening of a replication to its end. An agent that holds it is a
+    /// left-over of a master that was cut off, and is ended.
     fn replicate_lock(&self) -> Result<Box<dyn Guard>, String>;
 
-    /// Where deleted files go: a directory outside all datasets, for its owner only.
+    /// What became of a transaction of this node's database; one that still runs is ended first. `Err`: it cannot be
+    /// asked.
+    fn fate(&self, transaction: Transaction) -> Result<Fate, String>;
+
+    /// Where it is written down what is to be switched to: a directory outside all datasets, for its owner only.
+    fn state_directory(&self) -> PathBuf;
+
+    /// Where deleted files go: the same holds.
     fn trash_directory(&self) -> PathBuf;
 
     /// How much is kept there.
@@ -50,6 +59,9 @@ pub trait AgentHost {
 
     /// Passes a request to the local daemon and returns its answer, both JSON.
     fn control(&self, request: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// Tells the node's own people what became of a replication that was cut.
+    fn note(&self, text: &str);
 
     /// Whether the agent was asked to stop. Looked at before each step.
     fn cancelled(&self) -> bool {
@@ -66,7 +78,7 @@ pub trait AgentHost {
 /// A lock that is held as long as this lives.
 pub trait Guard {}
 
-/// The conversation ended otherwise than by the near end's goodbye. What was not committed is gone.
+/// The conversation ended otherwise than by the near end's goodbye. What was not committed waits for the next.
 #[derive(Debug, Error)]
 pub enum AgentError {
     /// Its bytes are no frames.
@@ -80,10 +92,17 @@ pub enum AgentError {
     Cut(#[source] std::io::Error),
 }
 
-/// Answers one near end until it says goodbye or hangs up, or the agent is asked to stop. Whatever was not committed then is removed.
+/// Answers one near end until it says goodbye or hangs up, or the agent is asked to stop. Whatever was not promised then
+/// is dropped, but for contents that came whole; what was promised is settled.
 pub fn serve(input: impl Read, output: impl Write, host: &dyn AgentHost) -> Result<(), AgentError> {
-    let mut input = BufReader::with_capacity(64 << 10, input);
     let mut session = Session::new(host, output);
+    let ended = converse(&mut session, input);
+    session.put_down();
+    ended
+}
+
+fn converse<W: Write>(session: &mut Session<'_, W>, input: impl Read) -> Result<(), AgentError> {
+    let mut input = BufReader::with_capacity(64 << 10, input);
     loop {
         let frame = match read_frame(&mut input, &mut 0) {
             Ok(Some(Frame::Bye)) | Ok(None) => return Ok(()),

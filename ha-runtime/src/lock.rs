@@ -43,11 +43,23 @@ impl Lock {
         hold(&self.path(root), patience)
     }
 
+    /// As [`Lock::lock_within`], for an agent; `Lock::agent` finds it.
+    pub fn lock_for_agent(self, root: &Root, patience: Duration) -> Result<Held, LockError> {
+        hold_as(&self.path(root), patience, &format!("{} {AGENT}", std::process::id()))
+    }
+
     /// The process that holds it; `None`: nobody does, or it is just being taken.
     pub fn holder(self, root: &Root) -> Option<i32> {
         // not by trying the lock: that would refuse it to somebody who tries it at the same moment
         let path = self.path(root);
-        holder(&path).filter(|pid| locks(*pid, &path))
+        holder(&path).map(|(pid, _)| pid).filter(|pid| locks(*pid, &path))
+    }
+
+    /// The agent that holds it; `None`: nobody does, or somebody else.
+    pub fn agent(self, root: &Root) -> Option<i32> {
+        let path = self.path(root);
+        let (pid, word) = holder(&path)?;
+        (word == AGENT && locks(pid, &path)).then_some(pid)
     }
 }
 
@@ -88,6 +100,13 @@ impl Drop for Held {
 
 /// Takes the lock of any file, which is created when missing and never removed (removing would make two locks of one).
 pub fn hold(path: &Path, patience: Duration) -> Result<Held, LockError> {
+    hold_as(path, patience, &std::process::id().to_string())
+}
+
+/// How an agent signs in a lock file, behind its number.
+const AGENT: &str = "agent";
+
+fn hold_as(path: &Path, patience: Duration, signature: &str) -> Result<Held, LockError> {
     const GLANCE: Duration = Duration::from_millis(20);
     let failed = |source| LockError::Io { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
@@ -109,7 +128,8 @@ pub fn hold(path: &Path, patience: Duration) -> Result<Held, LockError> {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let left = patience.saturating_sub(start.elapsed());
                 if left.is_zero() {
-                    return Err(LockError::Held { path: path.to_owned(), holder: holder(path) });
+                    let holder = holder(path).map(|(pid, _)| pid);
+                    return Err(LockError::Held { path: path.to_owned(), holder });
                 }
                 std::thread::sleep(left.min(GLANCE));
             }
@@ -118,14 +138,16 @@ pub fn hold(path: &Path, patience: Duration) -> Result<Held, LockError> {
     }
     let mut held = Held { file };
     // who holds it is for people; a full disk must not stop a takeover
-    let _ = held.file.set_len(0).and_then(|()| writeln!(held.file, "{}", std::process::id()));
+    let _ = held.file.set_len(0).and_then(|()| writeln!(held.file, "{signature}"));
     Ok(held)
 }
 
-fn holder(path: &Path) -> Option<i32> {
+/// Who signed: a process, and the word behind its number.
+fn holder(path: &Path) -> Option<(i32, String)> {
     let mut text = String::new();
     File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let mut words = text.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next().unwrap_or_default().to_owned()))
 }
 
 /// Whether the process holds this file's flock (proc_locks(5)): the file's own word may be that of a process that was

@@ -139,7 +139,8 @@ fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
     }
 }
 
-fn boot_id() -> String {
+/// Which start of the machine this is (`/proc/sys/kernel/random/boot_id`).
+pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

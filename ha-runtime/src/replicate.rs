@@ -1,37 +1,49 @@
-//! One replication from this master to its slave: trees, then tables, each as a whole or not at all.
+//! One replication from this master to its slave: trees and tables, all of it or nothing.
+//!
+//! 1. The slave's agent takes its lock and settles what an earlier replication left ([`Client::stage_files`]).
+//! 2. Contents and steps go over; they wait on the slave's disk, and nothing has changed yet.
+//! 3. The tables are compared and written in one transaction ([`db::replicate`]).
+//! 4. Immediately before COMMIT the agent is told which transaction that is. It writes down that the files change if, and
+//!    only if, that transaction is committed; COMMIT.
+//! 5. The agent carries out the steps, and takes the replication's number.
+//!
+//! Cut before 4 nothing happens, after 4 all of it: the agent, the next replication, the slave's daemon or its takeover
+//! find the written decision and ask the server what became of the transaction.
 
 mod kept;
 mod known;
 mod lookout;
 mod past;
+mod switch;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use chrono::Utc;
 use ha_core::Role;
 use ha_core::replication::admission::Receiver;
 use ha_core::replication::filter::Filter;
 use ha_core::replication::guard::DeleteGuard;
 use ha_core::replication::tables::Exclusions;
+use ha_core::replication::wire::Outcome;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::db::{self, CommitGate, Counted, Mode, Purpose};
+use crate::db::{self, CommitGate, Mode, Purpose};
 use crate::driver::AlertLine;
 use crate::far_node;
 use crate::line::{Agent, Databases, Line, Wanted, blocking};
 use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Blame, Failure, Report, Verdict};
-use crate::sync::{Compare, Progress, PushOptions, Tree};
+use crate::sync::{Compare, FilesReport, Progress, PushOptions, StagedFiles, Tree};
 pub use kept::{Kept, OnChange};
 use known::Tables;
 pub use lookout::Lookout;
 pub(crate) use lookout::Sight;
 pub use past::{Part, Past, past};
+use switch::Switch;
 
 /// The second of two replications waits for the first this long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
@@ -79,6 +91,15 @@ impl Scope {
     pub fn of(wanted: bool) -> Scope {
         if wanted { Scope::Compared } else { Scope::LeftOut }
     }
+
+    /// Whether the part is to be compared, when the slave is known to have it, or not.
+    fn is_due(self, is_known: bool) -> bool {
+        match self {
+            Scope::LeftOut => false,
+            Scope::IfChanged => !is_known,
+            Scope::Compared => true,
+        }
+    }
 }
 
 /// The refusal for a node that has nothing to send.
@@ -109,8 +130,8 @@ fn still_to_be_sent(context: &Context, peer: IpAddr) -> Result<(), Failure> {
     }
 }
 
-/// Does it over the kept line, or over a new one, which is then kept unless something failed. The trees' failure does not
-/// keep the tables back, nor the other way round; one failure is enough to fail.
+/// Does it over the kept line, or over a new one, which is then kept unless something failed. The slave has
+/// both parts afterwards, or neither: one failure keeps the other part back.
 pub async fn run(
     context: &Context,
     kept: &Kept,
@@ -129,8 +150,12 @@ pub async fn run(
         .await?
     };
     let began = Utc::now();
+    let mut number = None;
     let parts = match parts(context, kept, job, progress).await {
-        Ok(parts) => parts,
+        Ok(Parts { number: confirmed, outcomes }) => {
+            number = confirmed;
+            outcomes
+        }
         Err(failure) => {
             // the way was not even open: both parts failed
             let names = [("files", job.files), ("database", job.database)];
@@ -144,6 +169,7 @@ pub async fn run(
             let part = if *name == "files" { &mut past.files } else { &mut past.database };
             part.note(began, outcome);
         }
+        past.number = number.unwrap_or(past.number);
         past::save(context, &past);
     }
     drop(lock);
@@ -151,6 +177,13 @@ pub async fn run(
 }
 
 type PartOutcome = (&'static str, Verdict);
+
+/// What became of the parts that were asked for.
+struct Parts {
+    /// Of the replication that the slave has now, if it has confirmed one.
+    number: Option<u64>,
+    outcomes: Vec<PartOutcome>,
+}
 
 fn sum_up(parts: Vec<PartOutcome>) -> Verdict {
     let mut texts = Vec::new();
@@ -190,7 +223,7 @@ async fn parts(
     kept: &Kept,
     job: &Job,
     progress: impl FnMut(Progress) + Send + 'static,
-) -> Result<Vec<PartOutcome>, Failure> {
+) -> Result<Parts, Failure> {
     let tables = context.profile().database.filter(|_| job.database != Scope::LeftOut);
     let wanted = if tables.is_some() { Wanted::Databases } else { Wanted::Agent };
     // before anything is read: what changes from here on is seen by the next
@@ -203,72 +236,159 @@ async fn parts(
         return Err(Failure::guard(unwilling));
     }
     kept.known().begin(state.generation, sight.clone());
-    let agent = Arc::clone(line.agent());
-    let mut outcomes: Vec<PartOutcome> = Vec::new();
-    let has_files = kept.known().has_files(sight.files, Instant::now());
-    match job.files {
-        Scope::LeftOut => {}
-        Scope::IfChanged if has_files => outcomes.push(("files", Ok(unchanged("files")))),
-        Scope::IfChanged | Scope::Compared => {
-            let (owned, job, agent) = (context.clone(), *job, Arc::clone(&agent));
-            let sent = blocking(move || files(&owned, &job, &agent, state.generation, progress)).await;
-            if !job.dry_run {
-                // of what was left as it was, nothing is known
-                let whole = matches!(&sent, Ok(report) if report.json["skipped"] == json!([]));
-                kept.known().files_are(sight.files.filter(|_| whole), Instant::now());
-            }
-            outcomes.push(("files", sent));
-        }
-    }
-    if let Some(tables) = tables {
-        let gate = AgentGate { agent, generation: state.generation };
-        let sent = match line.databases() {
-            Ok(databases) => {
-                let exclusions = Exclusions::new(tables.exclude);
-                tables_if_changed(databases, kept, job, exclusions, sight.tables, &gate).await
-            }
-            Err(failure) => Err(failure),
-        };
-        outcomes.push(("database", sent));
-    }
+    let switch = Switch { agent: Arc::clone(line.agent()), generation: state.generation };
+    let exclusions = tables.map(|tables| Exclusions::new(tables.exclude));
+    let work = Work { context, kept, job, exclusions, sight, switch };
+    let parts = if job.dry_run { work.plan(&mut line).await } else { work.send(&mut line, progress).await };
     let in_doubt = |(_, outcome): &PartOutcome| match outcome {
         Ok(_) => false,
         Err(failure) => failure.blame == Blame::Environment,
     };
     kept.known().end();
-    if !outcomes.iter().any(in_doubt) {
+    if !parts.outcomes.iter().any(in_doubt) {
         kept.put_line(line);
     }
-    Ok(outcomes)
+    Ok(parts)
 }
 
-/// Compares the tables, unless that is known to find nothing, and keeps what is known of them then.
-async fn tables_if_changed(
-    databases: &mut Databases,
-    kept: &Kept,
-    job: &Job,
-    exclusions: Exclusions,
-    source: Option<Counted>,
-    gate: &dyn CommitGate,
-) -> Verdict {
-    let known = kept.known().has_tables(source.as_ref(), Instant::now()).cloned();
-    if let (Some(then), Scope::IfChanged) = (known, job.database)
-        && databases.count_replica(&exclusions).await == Some(then)
-    {
-        return Ok(unchanged("database"));
-    }
-    let sent = database(job, exclusions.clone(), databases, gate).await;
-    if !job.dry_run {
-        let tables = match (&sent, source) {
-            (Ok(_), Some(source)) => {
-                let replica = databases.count_replica(&exclusions).await;
-                replica.map(|replica| Tables { source, replica })
+/// A replication over an open line.
+struct Work<'a> {
+    context: &'a Context,
+    kept: &'a Kept,
+    job: &'a Job,
+    /// `None`: the tables are not asked for.
+    exclusions: Option<Exclusions>,
+    /// This node's side before anything was read.
+    sight: Sight,
+    switch: Switch,
+}
+
+impl Work<'_> {
+    /// Both parts, as far as they are not known to be there, to the slave's switch.
+    async fn send(self, line: &mut Line, progress: impl FnMut(Progress) + Send + 'static) -> Parts {
+        let has_files = self.kept.known().has_files(self.sight.files, Instant::now());
+        let files = self.job.files.is_due(has_files);
+        let tables = match &self.exclusions {
+            None => None,
+            Some(exclusions) => {
+                let has_tables = self.has_tables(exclusions, line).await;
+                Some(exclusions).filter(|_| self.job.database.is_due(has_tables))
             }
-            _ => None,
         };
-        kept.known().tables_are(tables, Instant::now());
+        let mut outcomes: Vec<PartOutcome> = Vec::new();
+        let mut number = None;
+        let (mut sent, mut written) = (None, None);
+        if files || tables.is_some() {
+            let due = Due { files, tables };
+            let committed;
+            (sent, written, committed) = self.switch_to(due, line, progress).await;
+            number = committed.ok().map(|outcome| outcome.number);
+        }
+        if self.job.files != Scope::LeftOut {
+            outcomes.push(("files", sent.unwrap_or_else(|| Ok(unchanged("files")))));
+        }
+        if self.exclusions.is_some() {
+            outcomes.push(("database", written.unwrap_or_else(|| Ok(unchanged("database")))));
+        }
+        Parts { number, outcomes }
     }
-    sent
+
+    /// Has the slave switch to what is due, all of it or nothing, and keeps what is known of it then.
+    async fn switch_to(
+        &self,
+        due: Due<'_>,
+        line: &mut Line,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> (Option<Verdict>, Option<Verdict>, Result<Outcome, Failure>) {
+        let staged = {
+            let (owned, job, switch) = (self.context.clone(), *self.job, self.switch.clone());
+            blocking(move || stage(&owned, due.files.then_some(&job), &switch, progress)).await
+        };
+        let written = match (&staged, due.tables) {
+            (Ok(_), Some(exclusions)) => Some(match line.databases() {
+                Ok(databases) => database(self.job, exclusions.clone(), databases, &self.switch).await,
+                Err(failure) => Err(failure),
+            }),
+            (Err(failure), Some(_)) => Some(Err(kept_back("files", failure))),
+            (_, None) => None,
+        };
+        let committed = match (&staged, &written) {
+            (Ok(_), None | Some(Ok(_))) => self.switch.commit().await,
+            (Err(failure), _) => Err(failure.clone()),
+            (Ok(_), Some(Err(failure))) => {
+                self.switch.abandon().await;
+                Err(kept_back("database", failure))
+            }
+        };
+        let sent = due.files.then(|| match (staged, &committed) {
+            (Err(failure), _) => Err(failure),
+            (Ok(_), Err(failure)) => Err(failure.clone()),
+            (Ok(Some(staged)), Ok(outcome)) => files_report(staged.report(outcome.clone())),
+            (Ok(None), Ok(_)) => Ok(Report::default()),
+        });
+        let written = written.map(|written| match (written, &committed) {
+            (Ok(_), Err(failure)) => Err(failure.clone()),
+            (written, _) => written,
+        });
+        if let Some(sent) = &sent {
+            // of what was left as it was, nothing is known
+            let whole = matches!(sent, Ok(report) if report.json["skipped"] == json!([]));
+            self.kept.known().files_are(self.sight.files.filter(|_| whole), Instant::now());
+        }
+        if let (Some(written), Some(exclusions)) = (&written, due.tables) {
+            let tables = match (written, &self.sight.tables, line.databases()) {
+                (Ok(_), Some(source), Ok(databases)) => {
+                    let replica = databases.count_replica(exclusions).await;
+                    replica.map(|replica| Tables { source: source.clone(), replica })
+                }
+                _ => None,
+            };
+            self.kept.known().tables_are(tables, Instant::now());
+        }
+        (sent, written, committed)
+    }
+
+    /// Whether the slave is known to have the tables, because neither server has counted a change.
+    async fn has_tables(&self, exclusions: &Exclusions, line: &mut Line) -> bool {
+        let known = self.kept.known().has_tables(self.sight.tables.as_ref(), Instant::now()).cloned();
+        match (known, self.job.database, line.databases()) {
+            (Some(then), Scope::IfChanged, Ok(databases)) => {
+                databases.count_replica(exclusions).await == Some(then)
+            }
+            _ => false,
+        }
+    }
+
+    /// What both parts would do.
+    async fn plan(self, line: &mut Line) -> Parts {
+        let mut outcomes: Vec<PartOutcome> = Vec::new();
+        if self.job.files != Scope::LeftOut {
+            let (owned, job, agent) = (self.context.clone(), *self.job, Arc::clone(&self.switch.agent));
+            outcomes.push(("files", blocking(move || plan_files(&owned, &job, &agent)).await));
+        }
+        if let Some(exclusions) = &self.exclusions {
+            let planned = match line.databases() {
+                Ok(databases) => database(self.job, exclusions.clone(), databases, &self.switch).await,
+                Err(failure) => Err(failure),
+            };
+            outcomes.push(("database", planned));
+        }
+        Parts { number: None, outcomes }
+    }
+}
+
+/// What the slave does not have, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+struct Due<'a> {
+    files: bool,
+    tables: Option<&'a Exclusions>,
+}
+
+/// Why a part that did not fail is not on the slave either.
+fn kept_back(failed: &str, failure: &Failure) -> Failure {
+    let message =
+        format!("kept back, since the slave takes both parts or none, and the {failed} failed: {failure}");
+    Failure { blame: failure.blame, message }
 }
 
 /// The slave has this part as it is.
@@ -303,36 +423,52 @@ pub fn trees(context: &Context) -> Result<Vec<Tree>, Failure> {
         .collect()
 }
 
-fn files(
-    context: &Context,
-    job: &Job,
-    agent: &Agent,
-    generation: u64,
-    mut progress: impl FnMut(Progress),
-) -> Verdict {
+fn push_options(context: &Context, job: &Job) -> PushOptions {
     let settings = &context.settings.replication;
-    let options = PushOptions {
+    PushOptions {
         compare: if job.full { Compare::Full } else { Compare::Quick },
         guard: DeleteGuard { max_percent: settings.max_delete_percent, max_files: settings.max_delete_files },
         bandwidth: settings.bandwidth.0,
         ..PushOptions::default()
-    };
-    let trees = trees(context)?;
-    let mut client = agent.lock().unwrap_or_else(PoisonError::into_inner);
-    if job.dry_run {
-        let plans = client.plan_files(&trees, &options).map_err(|error| far_node::failure(&error))?;
-        let text: Vec<String> = plans.iter().map(|plan| plan.to_string().trim_end().to_owned()).collect();
-        let text = text.join("\n");
-        let steps: Vec<&str> = text.lines().collect();
-        return Ok(Report::new(text.clone(), json!({ "part": "files", "dry_run": true, "plan": steps })));
     }
-    let report = client
-        .push_files(generation, &trees, &options, &mut progress)
-        .map_err(|error| far_node::failure(&error))?;
+}
+
+fn plan_files(context: &Context, job: &Job, agent: &Agent) -> Verdict {
+    let (trees, options) = (trees(context)?, push_options(context, job));
+    let mut agent = agent.lock().unwrap_or_else(PoisonError::into_inner);
+    let plans = agent.plan_files(&trees, &options).map_err(|error| far_node::failure(&error))?;
+    let text: Vec<String> = plans.iter().map(|plan| plan.to_string().trim_end().to_owned()).collect();
+    let text = text.join("\n");
+    let steps: Vec<&str> = text.lines().collect();
+    Ok(Report::new(text.clone(), json!({ "part": "files", "dry_run": true, "plan": steps })))
+}
+
+/// Opens the replication on the slave, and brings it what its files need; `None`: files are not asked for.
+fn stage(
+    context: &Context,
+    job: Option<&Job>,
+    switch: &Switch,
+    mut progress: impl FnMut(Progress),
+) -> Result<Option<StagedFiles>, Failure> {
+    let mut agent = switch.agent.lock().unwrap_or_else(PoisonError::into_inner);
+    let staged = match job {
+        None => agent.stage_nothing(switch.generation).map(|()| None),
+        Some(job) => {
+            let (trees, options) = (trees(context)?, push_options(context, job));
+            agent.stage_files(switch.generation, &trees, &options, &mut progress).map(Some)
+        }
+    };
+    staged.map_err(|error| far_node::failure(&error))
+}
+
+fn files_report(report: FilesReport) -> Verdict {
     let mut text = format!(
         "files: {} of {} sent, {} patched, {} deleted, in {:.2} s",
         report.sent, report.files, report.patched, report.deleted, report.seconds
     );
+    if report.resumed > 0 {
+        text.push_str(&format!("\n  {} waited there since a replication that was cut", report.resumed));
+    }
     for line in report.skipped.iter().map(|path| format!("\n  left as it was, it changed meanwhile: {path}"))
     {
         text.push_str(&line);
@@ -342,26 +478,6 @@ fn files(
     }
     let json = serde_json::to_value(&report).map_err(Failure::environment)?;
     Ok(Report::new(text, json))
-}
-
-/// Asks the slave's agent right before COMMIT whether it still is the passive slave of this generation.
-struct AgentGate {
-    agent: Agent,
-    generation: u64,
-}
-
-#[async_trait]
-impl CommitGate for AgentGate {
-    async fn confirm(&self, _transaction: u64) -> Result<(), String> {
-        let (agent, generation) = (Arc::clone(&self.agent), self.generation);
-        let asked = tokio::task::spawn_blocking(move || {
-            agent.lock().unwrap_or_else(PoisonError::into_inner).confirm(generation)
-        });
-        match asked.await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
 }
 
 async fn database(

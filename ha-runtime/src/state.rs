@@ -139,12 +139,12 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
 
 impl Files {
     fn load<T: DeserializeOwned>(&self) -> Result<Option<Loaded<T>>, StateError> {
-        let because = match read(&self.current) {
+        let because = match read_sealed(&self.current) {
             Ok(Some(value)) => return Ok(Some(Loaded::Current(value))),
             Ok(None) => None,
             Err(error) => Some(error),
         };
-        match (read(&self.previous), because) {
+        match (read_sealed(&self.previous), because) {
             (Ok(Some(value)), because) => {
                 let missing =
                     || StateError::Io { path: self.current.clone(), source: io::ErrorKind::NotFound.into() };
@@ -177,8 +177,25 @@ impl Files {
     }
 }
 
+/// Replaces one sealed document, down to the disk, without keeping its predecessor.
+pub(crate) fn write_sealed(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        private_directory(directory)?;
+    }
+    replace(path, &seal(value)?, Attributes::PRIVATE)
+}
+
+/// Reads what [`write_sealed`] wrote; `None`: there is none.
+pub(crate) fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let text = read_if_exists(path).map_err(|source| StateError::Io { path: path.to_owned(), source })?;
+    let Some(text) = text else { return Ok(None) };
+    let document = unseal(&text).ok_or_else(|| StateError::Torn { path: path.to_owned() })?;
+    let value = serde_json::from_slice(document);
+    value.map(Some).map_err(|source| StateError::Foreign { path: path.to_owned(), source })
+}
+
 /// The document, a line end, and the digest of both on a second line: any part of it is told from the whole.
-fn seal(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn seal(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
     let digest = blake3::hash(&text).to_hex();
@@ -192,14 +209,6 @@ fn unseal(text: &[u8]) -> Option<&[u8]> {
     let (document, digest) = text.split_at(split);
     let expected = blake3::hash(document).to_hex();
     (digest.strip_suffix(b"\n")? == expected.as_bytes()).then_some(document)
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let text = read_if_exists(path).map_err(|source| StateError::Io { path: path.to_owned(), source })?;
-    let Some(text) = text else { return Ok(None) };
-    let document = unseal(&text).ok_or_else(|| StateError::Torn { path: path.to_owned() })?;
-    let value = serde_json::from_slice(document);
-    value.map(Some).map_err(|source| StateError::Foreign { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

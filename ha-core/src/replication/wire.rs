@@ -16,7 +16,7 @@ mod codec;
 pub use codec::{Decoder, decode, encode};
 
 /// The version of this protocol. Both ends must speak the same: the same package is installed on both nodes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Longest frame, in bytes after its length.
 pub const MAX_FRAME: usize = 1 << 20;
 /// Bytes of content that one frame carries; senders cut longer ones.
@@ -35,13 +35,16 @@ pub enum Frame {
     AskState,
     /// Far: its state now.
     State(State),
-    /// Near: is this still your generation, and are you still willing? Changes nothing.
-    Confirm {
+    /// Near: this transaction of your database is about to be committed; what was prepared is to be carried out if, and
+    /// only if, it was. Are you still willing?
+    Arm {
         /// As the far end stated it.
         generation: u64,
+        /// The one; an earlier one of the same replication was rolled back.
+        transaction: Transaction,
     },
-    /// Far: yes.
-    Confirmed {
+    /// Far: yes, and that is on disk.
+    Armed {
         /// The same.
         generation: u64,
     },
@@ -77,8 +80,22 @@ pub enum Frame {
         /// As the far end stated it.
         generation: u64,
     },
-    /// Far: the lock is taken.
-    Ready,
+    /// Far: the lock is taken, and what an earlier replication left has been settled.
+    Ready {
+        /// The number of the last replication that is complete here; 0: none is known.
+        number: u64,
+        /// Contents of one that was cut, which wait here and need not travel again.
+        kept: u64,
+    },
+    /// Near: which contents wait?
+    AskKept,
+    /// Far: a part of them.
+    Kept {
+        /// The part.
+        contents: Vec<Content>,
+        /// Whether it was the last.
+        last: bool,
+    },
     /// Near: the content of a file follows.
     File {
         /// As stated.
@@ -150,7 +167,7 @@ pub enum Frame {
         /// How many files wait.
         files: u64,
     },
-    /// Near: do it.
+    /// Near: do it. Without an [`Frame::Arm`] before it, nothing else decides.
     Commit {
         /// As stated.
         generation: u64,
@@ -234,10 +251,13 @@ pub enum Action {
         /// Its owner and time.
         meta: Meta,
     },
-    /// Move to the trash; remove a directory when it is empty.
+    /// Move to the trash; remove a directory when it is empty. What is there and is of the other kind stays: it came
+    /// later.
     Delete {
         /// Which.
         path: RelPath,
+        /// Whether a directory is meant, or anything else.
+        directory: bool,
     },
 }
 
@@ -250,14 +270,38 @@ impl Action {
             | Action::SetMeta { path, .. }
             | Action::Link { path, .. }
             | Action::Symlink { path, .. }
-            | Action::Delete { path } => path,
+            | Action::Delete { path, .. } => path,
         }
     }
+}
+
+/// A transaction of a PostgreSQL server, so that the server can be asked later what became of it (`txid_status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Transaction {
+    /// The server's `system_identifier`: made with the cluster, shared by its copies alone.
+    pub server: u64,
+    /// The transaction's id with its epoch (`txid_current`): it never comes again.
+    pub id: u64,
+}
+
+/// A content that waits at the far end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Position in the list of [`State::datasets`].
+    pub dataset: u16,
+    /// Which.
+    pub path: RelPath,
+    /// Bytes.
+    pub size: u64,
+    /// What the source's file had beside its content when that was read.
+    pub meta: Meta,
 }
 
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
+    /// The number of the replication that is complete now.
+    pub number: u64,
     /// Files renamed into place.
     pub placed: u64,
     /// Entries removed, directories not counted.

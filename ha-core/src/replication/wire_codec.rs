@@ -3,7 +3,10 @@
 use super::super::listing::{Listed, Summary};
 use super::super::manifest::{Digest, Entry, Kind, Meta, Mtime};
 use super::super::path::RelPath;
-use super::{Action, ErrorKind, Frame, Hello, MAX_FRAME, MAX_MESSAGE, MAX_XATTRS, Outcome, State, WireError};
+use super::{
+    Action, Content, ErrorKind, Frame, Hello, MAX_FRAME, MAX_MESSAGE, MAX_XATTRS, Outcome, State,
+    Transaction, WireError,
+};
 use crate::role::Role;
 
 type Read<T> = Result<T, WireError>;
@@ -144,7 +147,7 @@ impl Writer<'_> {
             Action::SetMeta { path, meta } => self.u8(2).path(path).meta(meta),
             Action::Link { path, to } => self.u8(3).path(path).path(to),
             Action::Symlink { path, target, meta } => self.u8(4).path(path).bytes(target).meta(meta),
-            Action::Delete { path } => self.u8(5).path(path),
+            Action::Delete { path, directory } => self.u8(5).path(path).flag(*directory),
         };
     }
 
@@ -163,10 +166,10 @@ impl Writer<'_> {
                     w.message(name);
                 });
             }
-            Frame::Confirm { generation } => {
-                self.u8(3).u64(*generation);
+            Frame::Arm { generation, transaction } => {
+                self.u8(3).u64(*generation).u64(transaction.server).u64(transaction.id);
             }
-            Frame::Confirmed { generation } => {
+            Frame::Armed { generation } => {
                 self.u8(4).u64(*generation);
             }
             Frame::Control(bytes) => {
@@ -184,8 +187,16 @@ impl Writer<'_> {
             Frame::Begin { generation } => {
                 self.u8(9).u64(*generation);
             }
-            Frame::Ready => {
-                self.u8(10);
+            Frame::Ready { number, kept } => {
+                self.u8(10).u64(*number).u64(*kept);
+            }
+            Frame::AskKept => {
+                self.u8(40);
+            }
+            Frame::Kept { contents, last } => {
+                self.u8(41).flag(*last).list(contents, |w, content| {
+                    w.u16(content.dataset).path(&content.path).u64(content.size).meta(&content.meta);
+                });
             }
             Frame::File { generation, dataset, path, size, meta } => {
                 self.u8(11).u64(*generation).u16(*dataset).path(path).u64(*size).meta(meta);
@@ -221,7 +232,7 @@ impl Writer<'_> {
                 self.u8(21).u64(*generation);
             }
             Frame::Committed(outcome) => {
-                self.u8(22).u64(outcome.placed).u64(outcome.deleted);
+                self.u8(22).u64(outcome.number).u64(outcome.placed).u64(outcome.deleted);
                 self.list(&outcome.warnings, |w, text| {
                     w.message(text);
                 });
@@ -368,6 +379,10 @@ impl<'a> Reader<'a> {
         Ok(Listed { name: name.into(), entry: Entry { kind, meta }, below })
     }
 
+    fn content(&mut self) -> Read<Content> {
+        Ok(Content { dataset: self.u16()?, path: self.path()?, size: self.u64()?, meta: self.meta()? })
+    }
+
     fn action(&mut self) -> Read<Action> {
         let number = self.u8()?;
         let path = self.path()?;
@@ -377,7 +392,7 @@ impl<'a> Reader<'a> {
             2 => Action::SetMeta { path, meta: self.meta()? },
             3 => Action::Link { path, to: self.path()? },
             4 => Action::Symlink { path, target: self.target()?.to_vec(), meta: self.meta()? },
-            5 => Action::Delete { path },
+            5 => Action::Delete { path, directory: self.flag()? },
             _ => return Err(WireError::Malformed("a step of an unknown kind")),
         })
     }
@@ -399,14 +414,17 @@ impl<'a> Reader<'a> {
                 active: self.flag()?,
                 datasets: self.list(Reader::message)?,
             }),
-            3 => Frame::Confirm { generation: self.u64()? },
-            4 => Frame::Confirmed { generation: self.u64()? },
+            3 => Frame::Arm {
+                generation: self.u64()?,
+                transaction: Transaction { server: self.u64()?, id: self.u64()? },
+            },
+            4 => Frame::Armed { generation: self.u64()? },
             5 => Frame::Control(self.bytes()?.to_vec()),
             6 => Frame::ControlReply(self.bytes()?.to_vec()),
             7 => Frame::AskTree { dataset: self.u16()?, digests: self.flag()? },
             8 => Frame::Tree(self.summary()?),
             9 => Frame::Begin { generation: self.u64()? },
-            10 => Frame::Ready,
+            10 => Frame::Ready { number: self.u64()?, kept: self.u64()? },
             11 => Frame::File {
                 generation: self.u64()?,
                 dataset: self.u16()?,
@@ -428,6 +446,7 @@ impl<'a> Reader<'a> {
             20 => Frame::Prepared { files: self.u64()? },
             21 => Frame::Commit { generation: self.u64()? },
             22 => Frame::Committed(Outcome {
+                number: self.u64()?,
                 placed: self.u64()?,
                 deleted: self.u64()?,
                 warnings: self.list(Reader::message)?,
@@ -444,6 +463,11 @@ impl<'a> Reader<'a> {
             27 => {
                 let last = self.flag()?;
                 Frame::Directory { entries: self.list(Reader::listed)?, last }
+            }
+            40 => Frame::AskKept,
+            41 => {
+                let last = self.flag()?;
+                Frame::Kept { contents: self.list(Reader::content)?, last }
             }
             unknown => return Err(WireError::Unknown(unknown)),
         })

@@ -66,8 +66,17 @@ fn any_action() -> impl Strategy<Value = Action> {
             target,
             meta
         }),
-        any_path().prop_map(|path| Action::Delete { path }),
+        (any_path(), any::<bool>()).prop_map(|(path, directory)| Action::Delete { path, directory }),
     ]
+}
+
+fn any_content() -> impl Strategy<Value = Content> {
+    (any::<u16>(), any_path(), any::<u64>(), any_meta()).prop_map(|(dataset, path, size, meta)| Content {
+        dataset,
+        path,
+        size,
+        meta,
+    })
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
@@ -88,8 +97,11 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 datasets
             })
         ),
-        generation.prop_map(|generation| Frame::Confirm { generation }),
-        generation.prop_map(|generation| Frame::Confirmed { generation }),
+        (generation, any::<u64>(), any::<u64>()).prop_map(|(generation, server, id)| Frame::Arm {
+            generation,
+            transaction: Transaction { server, id }
+        }),
+        generation.prop_map(|generation| Frame::Armed { generation }),
         any_bytes().prop_map(Frame::Control),
         any_bytes().prop_map(Frame::ControlReply),
         (any::<u16>(), any::<bool>()).prop_map(|(dataset, digests)| Frame::AskTree { dataset, digests }),
@@ -101,7 +113,10 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         (proptest::collection::vec(any_listed(), 0..5), any::<bool>())
             .prop_map(|(entries, last)| Frame::Directory { entries, last }),
         generation.prop_map(|generation| Frame::Begin { generation }),
-        Just(Frame::Ready),
+        (any::<u64>(), any::<u64>()).prop_map(|(number, kept)| Frame::Ready { number, kept }),
+        Just(Frame::AskKept),
+        (proptest::collection::vec(any_content(), 0..3), any::<bool>())
+            .prop_map(|(contents, last)| Frame::Kept { contents, last }),
         (generation, any::<u16>(), any_path(), any::<u64>(), any_meta()).prop_map(
             |(generation, dataset, path, size, meta)| Frame::File { generation, dataset, path, size, meta }
         ),
@@ -128,8 +143,14 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         generation.prop_map(|generation| Frame::Prepare { generation }),
         any::<u64>().prop_map(|files| Frame::Prepared { files }),
         generation.prop_map(|generation| Frame::Commit { generation }),
-        (any::<u64>(), any::<u64>(), proptest::collection::vec(text, 0..3))
-            .prop_map(|(placed, deleted, warnings)| Frame::Committed(Outcome { placed, deleted, warnings })),
+        (any::<u64>(), any::<u64>(), any::<u64>(), proptest::collection::vec(text, 0..3)).prop_map(
+            |(number, placed, deleted, warnings)| Frame::Committed(Outcome {
+                number,
+                placed,
+                deleted,
+                warnings
+            })
+        ),
         (0..ErrorKind::ALL.len(), text)
             .prop_map(|(kind, message)| Frame::Error { kind: ErrorKind::ALL[kind], message }),
         any::<u64>().prop_map(|token| Frame::Sync { token }),
@@ -158,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_refused_without_a_panic(number in 0..29u8, mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn garbage_is_refused_without_a_panic(number in 0..50u8, mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         bytes.insert(0, number);
         if let Ok(frame) = decode(&bytes) {
             let mut again = Vec::new();

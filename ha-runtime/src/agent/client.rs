@@ -3,9 +3,12 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
-use ha_core::replication::wire::{Frame, Hello, State};
+use ha_core::replication::wire::{Frame, Hello, Outcome, State, Transaction};
 
-use crate::sync::{FilesReport, Link, Progress, PushOptions, SyncError, Tree, TreePlan, plan_only, push};
+use crate::sync::{
+    FilesReport, Link, Progress, PushOptions, StagedFiles, SyncError, Tree, TreePlan, plan_only, stage,
+    stage_nothing,
+};
 
 /// A conversation with the far end's agent over any stream, blocking.
 ///
@@ -41,12 +44,44 @@ impl<S: Read + Write + AsFd> Client<S> {
         }
     }
 
-    /// Asks whether the far end is still a passive slave with this generation: the gate before a COMMIT elsewhere.
-    pub fn confirm(&mut self, generation: u64) -> Result<(), SyncError> {
-        match self.link.ask("a request for confirmation", &Frame::Confirm { generation })? {
-            Frame::Confirmed { generation: same } if same == generation => Ok(()),
-            _ => Err(SyncError::Unexpected { asked: "a request for confirmation" }),
+    /// Brings everything that `trees` need to the far end, where it waits for [`Client::commit`]. `generation` is what
+    /// [`Client::state`] answered when this replication was decided on.
+    pub fn stage_files(
+        &mut self,
+        generation: u64,
+        trees: &[Tree],
+        options: &PushOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<StagedFiles, SyncError> {
+        let accepted = self.state()?.datasets;
+        stage(&mut self.link, &accepted, generation, trees, options, progress)
+    }
+
+    /// The same for a replication without files.
+    pub fn stage_nothing(&mut self, generation: u64) -> Result<(), SyncError> {
+        stage_nothing(&mut self.link, generation)
+    }
+
+    /// The gate before a COMMIT elsewhere: is the far end still a passive slave with this generation? From then on what is
+    /// staged there happens if that transaction is committed, and only then.
+    pub fn arm(&mut self, generation: u64, transaction: Transaction) -> Result<(), SyncError> {
+        match self.link.ask("the last question before COMMIT", &Frame::Arm { generation, transaction })? {
+            Frame::Armed { generation: same } if same == generation => Ok(()),
+            _ => Err(SyncError::Unexpected { asked: "the last question before COMMIT" }),
         }
+    }
+
+    /// Has the far end switch to what is staged there.
+    pub fn commit(&mut self, generation: u64) -> Result<Outcome, SyncError> {
+        match self.link.ask("the commit", &Frame::Commit { generation })? {
+            Frame::Committed(outcome) => Ok(outcome),
+            _ => Err(SyncError::Unexpected { asked: "the commit" }),
+        }
+    }
+
+    /// Has the far end drop what is staged there; contents may wait for the next time.
+    pub fn abandon(&mut self) -> Result<(), SyncError> {
+        self.link.resync()
     }
 
     /// Passes a request to the far end's daemon; both are JSON.
@@ -63,8 +98,7 @@ impl<S: Read + Write + AsFd> Client<S> {
         plan_only(&mut self.link, &accepted, trees, options)
     }
 
-    /// Makes the far end's trees equal to `trees`. `generation` is what [`Client::state`] answered when this
-    /// replication was decided on.
+    /// Makes the far end's trees equal to `trees`, by themselves: [`Client::stage_files`], then [`Client::commit`].
     pub fn push_files(
         &mut self,
         generation: u64,
@@ -72,8 +106,13 @@ impl<S: Read + Write + AsFd> Client<S> {
         options: &PushOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<FilesReport, SyncError> {
-        let accepted = self.state()?.datasets;
-        push(&mut self.link, &accepted, generation, trees, options, progress)
+        let staged = self.stage_files(generation, trees, options, progress)?;
+        let outcome = self.commit(generation);
+        if outcome.as_ref().is_err_and(SyncError::leaves_the_link) {
+            // the first error is the one to report, whatever becomes of the connection now
+            let _ = self.abandon();
+        }
+        Ok(staged.report(outcome?))
     }
 
     /// Ends the conversation.

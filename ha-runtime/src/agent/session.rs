@@ -1,10 +1,11 @@
 //! What the agent answers, frame by frame.
 
 use std::io::Write;
+use std::path::Path;
 
 use ha_core::replication::path::RelPath;
 use ha_core::replication::wire::{
-    Action, CHUNK, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, VERSION,
+    Action, CHUNK, Content, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, Transaction, VERSION,
 };
 
 use super::listings::Listings;
@@ -12,11 +13,15 @@ use super::refusal::{Refusal, accepted, refuse, willing};
 use super::replies::Replies;
 use super::{AgentError, AgentHost, Guard, NodeState};
 use crate::sync::{
-    Digests, Incoming, ReceiveError, Stage, Stopped, SyncError, Trash, Tree, TreeCursor, commit, write_frame,
+    Decision, Digests, Draft, Ground, Incoming, Intent, IntentDirectory, Occasion, ReceiveError, Replica,
+    Sealed, Stopped, SyncError, Tree, TreeCursor, TreeError, Unsettled, write_frame,
 };
 
 /// Steps that one replication may have; beyond it, it is refused.
-const MAX_STEPS: usize = 4_000_000;
+const MAX_STEPS: u64 = 4_000_000;
+
+/// Said by an agent that is ended. What it had promised is settled by whoever ends it.
+const STOPPED: &str = "the agent is being stopped; nothing was changed";
 
 pub(super) struct Session<'a, W> {
     host: &'a dyn AgentHost,
@@ -31,19 +36,32 @@ pub(super) struct Session<'a, W> {
 /// A replication between its opening and its end. Fields are dropped in this order: the lock goes last.
 struct Open {
     generation: u64,
+    /// Of the last replication that is complete here.
+    number: u64,
+    draft: Draft,
     incoming: Option<(usize, Incoming)>,
-    sets: Vec<Received>,
-    steps: usize,
-    prepared: bool,
+    /// The trees as they are, by their number.
+    present: Vec<Option<TreeCursor>>,
+    phase: Phase,
     _lock: Box<dyn Guard>,
 }
 
-/// What came for one tree.
-#[derive(Default)]
-struct Received {
-    stage: Option<Stage>,
-    present: Option<TreeCursor>,
-    actions: Vec<Action>,
+/// What becomes of contents that came whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    /// The next replication need not send them again.
+    Kept,
+    Dropped,
+}
+
+/// How far an open replication is.
+enum Phase {
+    /// Contents and steps arrive.
+    Receiving,
+    /// All of it is on disk.
+    Prepared(Sealed),
+    /// It is promised to happen if a transaction is committed.
+    Promised(Sealed, Transaction),
 }
 
 impl<'a, W: Write> Session<'a, W> {
@@ -60,7 +78,7 @@ impl<'a, W: Write> Session<'a, W> {
 
     /// Says no, and drops what came before it.
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Result<(), AgentError> {
-        self.open = None;
+        self.close(Contents::Dropped);
         self.reply(&Frame::Error { kind: refusal.kind, message: refusal.message })
     }
 
@@ -69,7 +87,7 @@ impl<'a, W: Write> Session<'a, W> {
             return refuse(ErrorKind::Protocol, "the first frame must say who speaks");
         }
         if self.host.cancelled() {
-            return refuse(ErrorKind::Cancelled, "the agent is being stopped; nothing was changed");
+            return refuse(ErrorKind::Cancelled, STOPPED);
         }
         let opens = matches!(frame, Frame::AskState | Frame::Begin { .. } | Frame::Control(_));
         if let Some(why) = self.host.is_outdated().filter(|_| opens && self.open.is_none()) {
@@ -84,35 +102,29 @@ impl<'a, W: Write> Session<'a, W> {
                 let NodeState { role, generation, active } = state;
                 self.reply(&Frame::State(State { role, generation, active, datasets }))?;
             }
-            Frame::Confirm { generation } => {
-                willing(self.state()?, generation)?;
-                self.reply(&Frame::Confirmed { generation })?;
-            }
             Frame::Control(request) => match self.host.control(&request) {
                 Ok(answer) => self.reply(&Frame::ControlReply(answer))?,
                 Err(why) => return refuse(ErrorKind::Failed, why),
             },
             Frame::Sync { token } => {
-                self.open = None;
+                self.put_down();
                 self.listings.clear();
                 self.reply(&Frame::Sync { token })?;
             }
             Frame::AskTree { dataset, digests } => self.tree(dataset, digests)?,
             Frame::AskDirectories { dataset, paths } => self.directories(dataset, &paths)?,
             Frame::Begin { generation } => self.begin(generation)?,
+            Frame::AskKept => self.kept()?,
             Frame::Prepare { generation } => {
                 self.listings.clear();
                 self.prepare(generation)?;
             }
+            Frame::Arm { generation, transaction } => self.arm(generation, transaction)?,
             Frame::Commit { generation } => self.commit(generation)?,
             Frame::File { generation, dataset, path, size, meta } => {
-                let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
-                let (index, tree) = accepted(&self.trees, dataset, &path, true)?;
-                let stage = match &mut open.sets[index].stage {
-                    Some(stage) => stage,
-                    empty => empty.insert(Stage::new(tree)?),
-                };
-                let incoming = stage.receive(path, size, meta)?;
+                let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
+                let (index, _) = accepted(&self.trees, dataset, &path, true)?;
+                let incoming = open.draft.stage(index)?.receive(path, size, meta)?;
                 open.incoming = Some((index, incoming));
             }
             Frame::AskSignature => self.signature()?,
@@ -127,43 +139,42 @@ impl<'a, W: Write> Session<'a, W> {
             Frame::FileEnd { generation, digest } => {
                 let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
                 receive(&self.trees, open, |incoming| incoming.verify(digest))?;
-                if let Some((index, incoming)) = open.incoming.take()
-                    && let Some(stage) = &mut open.sets[index].stage
-                {
-                    stage.keep(incoming)?;
+                if let Some((index, incoming)) = open.incoming.take() {
+                    let waiting = open.draft.stage(index)?.keep(&incoming)?;
+                    let (path, size, meta) = incoming.into_parts();
+                    let dataset = dataset_number(index);
+                    open.draft.add(Content { dataset, path, size, meta }, waiting)?;
                 }
             }
             Frame::Abandon { generation } => {
                 let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
-                if let Some((index, incoming)) = open.incoming.take()
-                    && let Some(stage) = &mut open.sets[index].stage
-                {
-                    stage.forget(&incoming);
+                if let Some((index, incoming)) = open.incoming.take() {
+                    open.draft.stage(index)?.forget(&incoming);
                 }
             }
             Frame::Step { generation, dataset, action } => {
-                let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
+                let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
                 let content =
                     matches!(action, Action::Place { .. } | Action::Link { .. } | Action::Symlink { .. });
-                let (index, _) = accepted(&self.trees, dataset, action.path(), content)?;
+                accepted(&self.trees, dataset, action.path(), content)?;
                 if let Action::Link { to, .. } = &action {
                     accepted(&self.trees, dataset, to, true)?;
                 }
-                open.steps += 1;
-                if open.steps > MAX_STEPS {
+                if open.draft.steps() >= MAX_STEPS {
                     return refuse(
                         ErrorKind::NotAccepted,
                         format!("more than {MAX_STEPS} steps; nothing was changed"),
                     );
                 }
-                open.sets[index].actions.push(action);
+                open.draft.step(dataset, action)?;
             }
             Frame::State(_)
-            | Frame::Confirmed { .. }
+            | Frame::Armed { .. }
             | Frame::ControlReply(_)
             | Frame::Tree(_)
             | Frame::Directory { .. }
-            | Frame::Ready
+            | Frame::Ready { .. }
+            | Frame::Kept { .. }
             | Frame::Signature { .. }
             | Frame::Prepared { .. }
             | Frame::Committed(_)
@@ -200,18 +211,119 @@ impl<'a, W: Write> Session<'a, W> {
     }
 
     fn begin(&mut self, generation: u64) -> Result<(), Refusal> {
-        // an earlier one on this connection is dropped first: it holds the lock
-        self.open = None;
+        // an earlier one on this connection is put down first: it holds the lock
+        self.put_down();
         willing(self.state()?, generation)?;
         let lock = self.host.replicate_lock().or_else(|why| refuse(ErrorKind::Busy, why))?;
         // a takeover may have come while we waited for the lock
         willing(self.state()?, generation)?;
-        for tree in &self.trees {
-            Stage::sweep(tree)?;
+        self.settle_the_past()?;
+        let state_directory = self.host.state_directory();
+        let number = Replica::load(&state_directory).map_or(0, |replica| replica.number);
+        let draft = Draft::open(&state_directory, &self.trees)?;
+        let kept = draft.contents();
+        let present = self.trees.iter().map(|_| None).collect();
+        let phase = Phase::Receiving;
+        self.open = Some(Open { generation, number, draft, incoming: None, present, phase, _lock: lock });
+        Ok(self.reply(&Frame::Ready { number, kept })?)
+    }
+
+    /// What an earlier replication promised must be settled before anything is compared.
+    fn settle_the_past(&self) -> Result<(), Refusal> {
+        let why = match self.settle() {
+            Ok(()) => return Ok(()),
+            Err(Unsettled::Failed(error)) if !error.is_full() => {
+                // what it would have brought is brought by this replication, which compares everything
+                self.host.note(&format!("the switch to the last replication is given up: {error}"));
+                let ground = self.host.state_directory();
+                return match self.ground(&ground, &|| false).drop_it(error.to_string()) {
+                    Ok(_) => Ok(()),
+                    Err(error) => refuse(ErrorKind::Failed, format!("{error}; nothing was changed")),
+                };
+            }
+            Err(why) => why,
+        };
+        let kind = match &why {
+            Unsettled::Unknown(_) => ErrorKind::Failed,
+            Unsettled::Failed(_) => ErrorKind::NoSpace,
+            Unsettled::Cancelled => ErrorKind::Cancelled,
+        };
+        refuse(
+            kind,
+            format!("the slave has not switched to the last replication yet: {why}; it goes on from there"),
+        )
+    }
+
+    /// Settles the promise that stands, if one does, and tells of it. The lock is held.
+    fn settle(&self) -> Result<(), Unsettled> {
+        let state_directory = self.host.state_directory();
+        if matches!(IntentDirectory::of(&state_directory).intent(), Ok(None)) {
+            return Ok(());
         }
-        let sets = self.trees.iter().map(|_| Received::default()).collect();
-        self.open = Some(Open { generation, incoming: None, sets, steps: 0, prepared: false, _lock: lock });
-        Ok(self.reply(&Frame::Ready)?)
+        let now = self.host.node_state().map_err(Unsettled::Unknown)?;
+        let cancelled = || self.host.cancelled();
+        let ground = self.ground(&state_directory, &cancelled);
+        let mut fate = |transaction| self.host.fate(transaction);
+        let settled = ground.settle(Occasion::StandingBy, now, &mut fate)?;
+        if let Some(text) = settled.text() {
+            self.host.note(&text);
+        }
+        Ok(())
+    }
+
+    fn ground<'g>(&'g self, state_directory: &'g Path, cancelled: &'g dyn Fn() -> bool) -> Ground<'g> {
+        Ground {
+            trees: &self.trees,
+            state_directory,
+            trash_directory: self.host.trash_directory(),
+            trash_limit: self.host.trash_limit(),
+            cancelled,
+        }
+    }
+
+    /// Ends what is open, if anything is: contents wait for the next replication, a promise is settled.
+    pub(super) fn put_down(&mut self) {
+        self.close(Contents::Kept);
+    }
+
+    fn close(&mut self, contents: Contents) {
+        let Some(Open { draft, phase, _lock, .. }) = self.open.take() else { return };
+        // whoever ends us settles what we leave
+        if self.host.cancelled() {
+            return;
+        }
+        let closed = match (phase, contents) {
+            (Phase::Promised(..), _) => self.settle().map_err(|why| why.to_string()),
+            (Phase::Receiving | Phase::Prepared(_), Contents::Kept) => {
+                draft.rest().map_err(|error| error.to_string())
+            }
+            (Phase::Receiving | Phase::Prepared(_), Contents::Dropped) => {
+                draft.discard().map_err(|error| error.to_string())
+            }
+        };
+        if let Err(why) = closed {
+            self.host.note(&format!("a replication that was cut is left to the next: {why}"));
+        }
+    }
+
+    /// What waits from an earlier replication.
+    fn kept(&mut self) -> Result<(), Refusal> {
+        let Some(open) = &self.open else {
+            return refuse(ErrorKind::Protocol, "no replication is open");
+        };
+        let mut frames = Vec::new();
+        let (mut contents, mut size) = (Vec::new(), 0);
+        for content in open.draft.waiting()? {
+            let xattrs = content.meta.xattrs.iter().map(|(name, value)| name.len() + value.len() + 8);
+            size += 50 + content.path.as_bytes().len() + xattrs.sum::<usize>();
+            contents.push(content);
+            if size > CHUNK {
+                size = 0;
+                frames.push(Frame::Kept { contents: std::mem::take(&mut contents), last: false });
+            }
+        }
+        frames.push(Frame::Kept { contents, last: true });
+        Ok(frames.iter().try_for_each(|frame| self.reply(frame))?)
     }
 
     fn tree(&mut self, dataset: u16, digests: bool) -> Result<(), Refusal> {
@@ -228,15 +340,15 @@ impl<'a, W: Write> Session<'a, W> {
     }
 
     fn signature(&mut self) -> Result<(), Refusal> {
-        let Some(Open { incoming: Some((index, incoming)), sets, .. }) = &mut self.open else {
+        let Some(Open { incoming: Some((index, incoming)), present, .. }) = &mut self.open else {
             return refuse(ErrorKind::Protocol, "no file was begun");
         };
         let tree = &self.trees[*index];
-        let set = &mut sets[*index];
-        if set.present.is_none() {
-            set.present = tree.open()?.map(TreeCursor::new);
+        let present = &mut present[*index];
+        if present.is_none() {
+            *present = tree.open()?.map(TreeCursor::new);
         }
-        let (size, digests) = match &mut set.present {
+        let (size, digests) = match present {
             Some(present) => {
                 incoming.signature(present).map_err(|error| tree.error("read", &incoming.path, error))?
             }
@@ -253,63 +365,99 @@ impl<'a, W: Write> Session<'a, W> {
     }
 
     fn prepare(&mut self, generation: u64) -> Result<(), Refusal> {
-        let Some(open) = opened(&mut self.open, generation)? else {
+        let Some(open) = receiving(&mut self.open, generation)? else {
             return refuse(ErrorKind::Protocol, "no replication is open");
         };
-        let mut files = 0;
-        for (set, tree) in open.sets.iter().zip(&self.trees) {
-            let Some(stage) = &set.stage else { continue };
-            stage.sync()?;
-            files += stage.len() as u64;
-            for action in &set.actions {
-                if let Action::Place { path } = action
-                    && stage.name_of(path).is_none()
-                {
-                    let shown = tree.display(path);
-                    return refuse(
-                        ErrorKind::Protocol,
-                        format!("{shown} was never received; nothing was changed"),
-                    );
-                }
-            }
-        }
-        open.prepared = true;
+        open.phase = Phase::Prepared(open.draft.seal()?);
+        let files = open.draft.contents();
         Ok(self.reply(&Frame::Prepared { files })?)
     }
 
-    fn commit(&mut self, generation: u64) -> Result<(), Refusal> {
-        match opened(&mut self.open, generation)? {
-            Some(open) if open.prepared => {}
-            _ => return refuse(ErrorKind::Protocol, "no replication is prepared"),
+    /// Makes what was prepared depend on a transaction that is about to be committed.
+    fn arm(&mut self, generation: u64, transaction: Transaction) -> Result<(), Refusal> {
+        // under the lock, immediately before the COMMIT
+        let now = self.state()?;
+        let sealed = match opened(&mut self.open, generation)? {
+            // an earlier attempt of the database was rolled back
+            Some(Open { phase: Phase::Prepared(sealed) | Phase::Promised(sealed, _), .. }) => sealed.clone(),
+            Some(Open { phase: Phase::Receiving, .. }) | None => {
+                return refuse(ErrorKind::Protocol, "no replication is prepared");
+            }
+        };
+        willing(now, generation)?;
+        self.promise(&sealed, Decision::IfCommitted(transaction))?;
+        if let Some(open) = &mut self.open {
+            open.phase = Phase::Promised(sealed, transaction);
         }
-        // under the lock, immediately before the first rename
-        willing(self.state()?, generation)?;
-        let Some(mut open) = self.open.take() else {
+        Ok(self.reply(&Frame::Armed { generation })?)
+    }
+
+    fn promise(&self, sealed: &Sealed, decision: Decision) -> Result<Intent, Refusal> {
+        let Some(open) = &self.open else {
             return refuse(ErrorKind::Protocol, "no replication is open");
         };
-        let mut outcome = Outcome::default();
-        let mut trash = Trash::new(self.host.trash_directory(), self.host.trash_limit());
-        for (tree, set) in self.trees.iter().zip(std::mem::take(&mut open.sets)) {
-            let cancelled = || self.host.cancelled();
-            commit(tree, set.stage, set.actions, &mut trash, &cancelled, &mut outcome).or_else(
-                |stopped| {
-                    let why = match stopped {
-                        Stopped::Failed(error) => error.to_string(),
-                        Stopped::Cancelled => "the agent is being stopped".to_owned(),
-                    };
-                    let message =
-                        format!("{why}; every file is old or new, and the next run continues from there");
-                    refuse(ErrorKind::Partial, message)
-                },
-            )?;
+        let intent = sealed.intent(open.generation, open.number + 1, decision);
+        let state_directory = self.host.state_directory();
+        match IntentDirectory::of(&state_directory).promise(&intent) {
+            Ok(()) => Ok(intent),
+            Err(source) => {
+                let path = state_directory.display().to_string();
+                Err(TreeError { doing: "write to", path, source }.into())
+            }
         }
-        if let Err(error) = trash.prune() {
-            outcome.warnings.push(format!("the trash could not be tidied: {error}"));
+    }
+
+    fn commit(&mut self, generation: u64) -> Result<(), Refusal> {
+        let now = self.state()?;
+        let (sealed, decision) = match opened(&mut self.open, generation)? {
+            Some(Open { phase: Phase::Prepared(sealed), .. }) => (sealed.clone(), Decision::Always),
+            Some(Open { phase: Phase::Promised(sealed, transaction), .. }) => {
+                (sealed.clone(), Decision::IfCommitted(*transaction))
+            }
+            Some(Open { phase: Phase::Receiving, .. }) | None => {
+                return refuse(ErrorKind::Protocol, "no replication is prepared");
+            }
+        };
+        // under the lock, immediately before the first rename
+        willing(now, generation)?;
+        if self.nothing_to_do(decision) {
+            let number = self.open.as_ref().map_or(0, |open| open.number);
+            self.put_down();
+            return Ok(self.reply(&Frame::Committed(Outcome { number, ..Outcome::default() }))?);
         }
-        // one frame must hold them
-        outcome.warnings.truncate(100);
-        drop(open);
+        let intent = self.promise(&sealed, decision)?;
+        let Some(open) = self.open.take() else {
+            return refuse(ErrorKind::Protocol, "no replication is open");
+        };
+        // its files are opened anew, as after a crash
+        drop(open.draft);
+        let state_directory = self.host.state_directory();
+        let cancelled = || self.host.cancelled();
+        let done = self.ground(&state_directory, &cancelled).complete(&intent);
+        drop(open._lock);
+        let outcome = done.or_else(|stopped| {
+            let why = match stopped {
+                Stopped::Failed(error) => error.to_string(),
+                Stopped::Cancelled => "the agent is being stopped".to_owned(),
+            };
+            let message = format!(
+                "{why}; until the slave's switch to this replication is finished every file is old or new, and the next \
+                 run, or a takeover, goes on from there"
+            );
+            refuse(ErrorKind::Partial, message)
+        })?;
         Ok(self.reply(&Frame::Committed(outcome))?)
+    }
+
+    /// Whether the slave has everything already: then it has the same replication as before.
+    fn nothing_to_do(&self, decision: Decision) -> bool {
+        let first = |open: &Open| open.number == 0;
+        match decision {
+            Decision::Always => {
+                self.open.as_ref().is_some_and(|open| open.draft.steps() == 0 && !first(open))
+            }
+            Decision::IfCommitted(_) => false,
+        }
     }
 
     fn reply(&mut self, frame: &Frame) -> Result<(), AgentError> {
@@ -323,7 +471,11 @@ impl<'a, W: Write> Session<'a, W> {
 
     /// Says why, if anybody still listens, and turns the failure into our own.
     pub(super) fn farewell(&mut self, error: SyncError) -> AgentError {
-        self.open = None;
+        self.put_down();
+        if self.host.cancelled() {
+            let message = STOPPED.to_owned();
+            let _ = self.reply(&Frame::Error { kind: ErrorKind::Cancelled, message });
+        }
         let mut message = error.to_string();
         message.truncate(MAX_MESSAGE);
         match error {
@@ -350,6 +502,21 @@ fn opened(open: &mut Option<Open>, generation: u64) -> Result<Option<&mut Open>,
         Some(open) => Ok(Some(open)),
         None => Ok(None),
     }
+}
+
+/// The same, if nothing of it is prepared yet.
+fn receiving(open: &mut Option<Open>, generation: u64) -> Result<Option<&mut Open>, Refusal> {
+    match opened(open, generation)? {
+        Some(Open { phase: Phase::Prepared(_) | Phase::Promised(..), .. }) => {
+            refuse(ErrorKind::Protocol, "the replication is prepared, and nothing can be added to it")
+        }
+        other => Ok(other),
+    }
+}
+
+/// The number that the other node calls a dataset by: the agent's list is shorter than that.
+fn dataset_number(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 /// Passes something to the file that is being received.

@@ -1,28 +1,41 @@
 //! The far end: what the master's program is answered over SSH.
 
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ha_core::replication::wire::Transaction;
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::{self, AgentHost, Guard, NodeState};
 use crate::context::Context;
 use crate::control::{self, Answer, FromMaster, Request};
+use crate::db::{self, Fate};
+use crate::driver::Notes;
 use crate::durable::STATE_DIRECTORY;
 use crate::far::{Word, requested_word};
+use crate::leftover;
 use crate::lock::{Held, Lock};
 use crate::node_state;
+use crate::oust::{Taken, Taker, oust};
 use crate::relay;
 use crate::replicate;
 use crate::report::{Failure, Report, Verdict};
 use crate::sync::Tree;
+use crate::way;
 
-/// How long a running replication is waited for by the next.
+/// How long anybody but an agent who holds the lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(600);
+/// How long an agent that was left over may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long this node's database may take to answer.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the daemon may take: telephony starts in it.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(250);
 
@@ -45,8 +58,9 @@ pub(super) fn relay() -> Verdict {
 
 /// The agent.
 pub(crate) fn run(context: &Context) -> Verdict {
-    let host = Host::new(context)?;
-    let outcome = agent::serve(io::stdin().lock(), io::stdout().lock(), &host);
+    let (host, ended) = Host::new(context)?;
+    let input = Interruptible { input: io::stdin().lock(), ended };
+    let outcome = agent::serve(input, io::stdout().lock(), &host);
     outcome.map(|()| Report::default()).map_err(Failure::environment)
 }
 
@@ -58,21 +72,60 @@ struct Host {
 }
 
 impl Host {
-    fn new(context: &Context) -> Result<Host, Failure> {
+    fn new(context: &Context) -> Result<(Host, UnixStream), Failure> {
         let started_with = Installed::now(&context.settings_path)?;
         let trees = replicate::trees(context)?;
         let cancelled = Arc::new(AtomicBool::new(false));
-        watch_for_end(Arc::clone(&cancelled))?;
-        Ok(Host { context: context.clone(), trees, cancelled, started_with })
+        let ended = watch_for_end(Arc::clone(&cancelled))?;
+        Ok((Host { context: context.clone(), trees, cancelled, started_with }, ended))
+    }
+
+    /// Asks this node's database, in a runtime and a thread of its own: the agent itself is not asynchronous.
+    fn ask_database<T: Send>(
+        &self,
+        ask: impl AsyncFnOnce(&tokio_postgres::Client) -> Result<T, String> + Send,
+    ) -> Result<T, String> {
+        let asking = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(|error| error.to_string())?.block_on(async {
+                let asked = async {
+                    let database =
+                        way::to_local_database(&self.context).await.map_err(|failure| failure.message)?;
+                    ask(&database.client).await
+                };
+                let late =
+                    |_| Err(format!("this node's database did not answer within {DATABASE_PATIENCE:?}"));
+                tokio::time::timeout(DATABASE_PATIENCE, asked).await.unwrap_or_else(late)
+            })
+        };
+        let ended = |_| Err("the thread that asks it ended".to_owned());
+        std::thread::scope(|scope| scope.spawn(asking).join().unwrap_or_else(ended))
     }
 }
 
-/// SIGTERM, which a takeover sends, ends the agent between two steps.
-fn watch_for_end(cancelled: Arc<AtomicBool>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .map_err(|error| Failure::environment(format!("signals: {error}")))?;
+/// Standard input, until the agent is asked to stop: one that waits for frames stops at once.
+struct Interruptible<R> {
+    input: R,
+    ended: UnixStream,
+}
+
+impl<R: Read + AsFd> Read for Interruptible<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut ready = [PollFd::new(&self.input, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
+        while poll(&mut ready, None)? == 0 {}
+        if ready[1].revents().is_empty() {
+            self.input.read(bytes)
+        } else {
+            Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the agent is being stopped"))
+        }
+    }
+}
+
+/// SIGTERM, which a takeover sends, ends the agent between two steps. The stream ends then, too.
+fn watch_for_end(cancelled: Arc<AtomicBool>) -> Result<UnixStream, Failure> {
+    let signals = |error: io::Error| Failure::environment(format!("signals: {error}"));
+    let (ended, end) = UnixStream::pair().map_err(signals)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(signals)?;
     let watching = move || {
         runtime.block_on(async {
             if let Ok(mut terminate) = signal(SignalKind::terminate()) {
@@ -80,9 +133,10 @@ fn watch_for_end(cancelled: Arc<AtomicBool>) -> Result<(), Failure> {
                 cancelled.store(true, Ordering::SeqCst);
             }
         });
+        drop(end);
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(watching);
-    thread.map(drop).map_err(|error| Failure::environment(format!("signals: {error}")))
+    thread.map(|_| ended).map_err(signals)
 }
 
 /// The files that an agent is made of. A master keeps its line, and the agent at the other end of it must not outlive an
@@ -145,12 +199,43 @@ impl AgentHost for Host {
     }
 
     fn replicate_lock(&self) -> Result<Box<dyn Guard>, String> {
-        let held = Lock::Replicate.lock_within(&self.context.root, LOCK_PATIENCE);
-        held.map(|held| Box::new(held) as Box<dyn Guard>).map_err(|error| error.to_string())
+        let taken = oust(Lock::Replicate, &self.context.root, Taker::Agent, GRACE, LOCK_PATIENCE);
+        let Taken { held, ousted } = taken.map_err(|error| error.to_string())?;
+        if ousted {
+            self.note("a replication of a master that was cut off still ran, it is ended");
+            // its transaction holds locks, and its server does not know yet that nobody is there
+            let ended = async |client: &tokio_postgres::Client| {
+                db::end_replications(client).await.map_err(|error| error.to_string())
+            };
+            if self.context.profile().database.is_some()
+                && let Err(why) = self.ask_database(ended)
+            {
+                tracing::warn!("its transaction could not be ended: {why}");
+            }
+        }
+        Ok(Box::new(held))
+    }
+
+    fn fate(&self, transaction: Transaction) -> Result<Fate, String> {
+        self.ask_database(async move |client| {
+            db::fate(client, transaction).await.map_err(|error| error.to_string())
+        })
+    }
+
+    fn state_directory(&self) -> PathBuf {
+        self.context.root.path(STATE_DIRECTORY)
+    }
+
+    fn note(&self, text: &str) {
+        tracing::warn!("{text}");
+        match Notes::open(&self.context) {
+            Ok(notes) => notes.note("replication", &text),
+            Err(failure) => tracing::warn!("{failure}"),
+        }
     }
 
     fn trash_directory(&self) -> PathBuf {
-        self.context.root.path(STATE_DIRECTORY).join("trash")
+        leftover::trash_directory(&self.context)
     }
 
     /// Only what a master may ask: nothing else of the control socket is reached from the other node.

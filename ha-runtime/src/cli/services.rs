@@ -65,8 +65,11 @@ pub(crate) fn before_start(context: &Context, notes: &Notes) {
         Ok(Recorded::Changed) => {}
         Err(failure) => tracing::warn!("{failure}"),
     }
+    let record = node_state::store(context).and_then(|store| node_state::load(&store)).ok().flatten();
+    let generation = record.map_or(0, |record| record.generation);
+    let takeover = fence::Takeover { generation, notes: notes.clone(), alerts: None };
     let _ = block_on(async {
-        drop(fence::raise(context, notes).await);
+        drop(fence::raise(context, &takeover).await);
         Ok(())
     });
 }

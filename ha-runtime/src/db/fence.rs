@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use ha_core::replication::wire::Transaction;
 use thiserror::Error;
 use tokio_postgres::Client;
 
 use super::error::Fault;
+use super::fate::{Fate, fate};
 use super::{ADVISORY_LOCK, APPLICATION_NAME, FENCE_NAME};
 
 /// Between two attempts to get the lock from replications that are being ended.
@@ -49,6 +51,11 @@ impl Fence {
     /// Whether the server still answers the session that holds the lock.
     pub async fn is_held(&self) -> bool {
         self.client.check_connection().await.is_ok()
+    }
+
+    /// What became of a replication's transaction, which ran before the fence was taken.
+    pub async fn fate(&self, transaction: Transaction) -> Result<Fate, Fault> {
+        fate(&self.client, transaction).await
     }
 
     /// Lets replications in again, at once; dropping does the same as soon as the connection has ended.

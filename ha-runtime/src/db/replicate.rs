@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ha_core::replication::tables::{Exclusions, PlannedTable, TablePlan, plan_tables};
+use ha_core::replication::wire;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
@@ -14,7 +15,7 @@ use super::compare::{Comparison, Counts, Rewrite};
 use super::digest::{Digest, digests};
 use super::error::{DbError, Fault};
 use super::report::{DatabaseReport, Mode, TableChange};
-use super::{apply, border, catalog, compare, session};
+use super::{apply, border, catalog, compare, fate, session};
 
 /// How a replication is done.
 #[derive(Debug, Clone)]
@@ -85,9 +86,9 @@ impl Options {
 pub trait CommitGate: Send + Sync {
     /// Ok: commit. Err: the refusal, a clause that an operator reads; everything is rolled back.
     ///
-    /// `transaction` is the id of the transaction that is about to be committed: the replica's server can be asked later
-    /// what became of it (`txid_status`). Not asked when nothing differs, nor in a dry run.
-    async fn confirm(&self, transaction: u64) -> Result<(), String>;
+    /// `transaction` is the one that is about to be committed: the replica's server can be asked later what became of it
+    /// ([`fate`](super::fate)). Not asked when nothing differs, nor in a dry run.
+    async fn confirm(&self, transaction: wire::Transaction) -> Result<(), String>;
 }
 
 /// Brings the replica's tables to the source's state, in one transaction, or changes nothing.
@@ -144,11 +145,13 @@ async fn attempt_once(
 }
 
 async fn confirmed(replica: &Transaction<'_>, gate: &dyn CommitGate) -> Result<(), DbError> {
+    let asking = || DbError::replica("asking for the transaction's id");
     // of 64 bits, so that it never comes again
     let id = replica.query_one("SELECT txid_current()", &[]).await;
-    let id: i64 =
-        id.and_then(|row| row.try_get(0)).map_err(DbError::replica("asking for the transaction's id"))?;
-    gate.confirm(id.unsigned_abs()).await.map_err(DbError::Refused)
+    let id: i64 = id.and_then(|row| row.try_get(0)).map_err(asking())?;
+    let server = fate::server_identity(replica).await.map_err(asking())?;
+    let transaction = wire::Transaction { server, id: id.cast_unsigned() };
+    gate.confirm(transaction).await.map_err(DbError::Refused)
 }
 
 async fn commit(replica: Transaction<'_>) -> Result<(), DbError> {

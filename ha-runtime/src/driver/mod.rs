@@ -7,6 +7,7 @@
 mod changes;
 mod handover;
 mod keeper;
+mod leftovers;
 mod requests;
 mod status;
 
@@ -30,6 +31,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::control::Request;
 use crate::effect::Performer;
+use crate::fence::{Takeover, UNFINISHED};
 use crate::lock;
 use crate::node_state;
 use crate::observe::observe;
@@ -242,6 +244,9 @@ impl Driver {
         let rests = status.observed == Observed::Stopped || status.role.role() != Role::Slave;
         if rests && status.in_flight.is_none() {
             fence.take();
+            self.keeper
+                .alerts()
+                .clear(UNFINISHED, "this node stands by: the next replication brings everything");
         }
     }
 
@@ -308,11 +313,12 @@ impl Driver {
         let (context, performer) = (self.context.clone(), Arc::clone(&self.performer));
         let (current, to_self) = (Arc::clone(&self.generation), self.to_self.clone());
         let (fence, journal) = (Arc::clone(&self.fence), self.keeper.journal());
+        let takeover = self.takeover(generation);
         let is_slave = self.node.role().role() == Role::Slave;
         let still_wanted = move || current.load(Ordering::SeqCst) == generation;
         let work = async move {
             if is_slave && to == ServiceState::Running && still_wanted() {
-                crate::fence::keep(&fence, &context, &journal).await;
+                crate::fence::keep(&fence, &context, &takeover).await;
             }
             in_a_thread("telephony", move || {
                 let what = serde_json::json!({ "action": state_word(to), "generation": generation });
@@ -341,13 +347,19 @@ impl Driver {
         });
     }
 
+    fn takeover(&self, generation: u64) -> Takeover {
+        Takeover { generation, notes: self.keeper.journal(), alerts: Some(self.keeper.alerts()) }
+    }
+
     /// Looks at telephony in a thread: a stalled disk must not stop the loop, nor may looks pile up before it. A slave that
-    /// serves looks after its fence as well, which a restart of the engine or of the database takes away.
+    /// serves looks after its fence as well, which a restart of the engine or of the database takes away; one that stands
+    /// by looks after what a replication left that was cut.
     fn look(&self) {
         let Ok(looking) = Arc::clone(&self.looking).try_lock_owned() else { return };
         let (context, to_self) = (self.context.clone(), self.to_self.clone());
-        let (fence, journal) = (Arc::clone(&self.fence), self.keeper.journal());
+        let fence = Arc::clone(&self.fence);
         let status = self.node.status();
+        let takeover = self.takeover(status.record.generation);
         let serves = status.role.role() == Role::Slave
             && status.record.active
             && status.in_flight.is_none()
@@ -355,7 +367,10 @@ impl Driver {
         tokio::spawn(async move {
             let _looking = looking;
             if serves && context.profile().database.is_some() {
-                crate::fence::keep(&fence, &context, &journal).await;
+                crate::fence::keep(&fence, &context, &takeover).await;
+            }
+            if status.role.role() == Role::Slave && !status.record.active {
+                leftovers::settle(&context, &takeover.notes).await;
             }
             let look =
                 tokio::task::spawn_blocking(move || observe(&context.root, &context.profile().observe));

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use ha_core::ServiceState;
 use ha_core::node::{ChangeWaits, Status};
 use ha_core::services::Observed;
+use ha_core::{Role, ServiceState};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Driver;
 use crate::context::Context;
-use crate::replicate::{self, OnChange, Part};
+use crate::durable::STATE_DIRECTORY;
+use crate::replicate::{self, OnChange, Part, Past};
 use crate::report::{Report, Verdict};
+use crate::sync::Replica;
 
 impl Driver {
     /// Past replications are read from the disk in a thread: a stalled one must not stop the loop.
@@ -70,6 +72,7 @@ pub fn document(
         "maintenance_until": status.record.maintenance_until,
         "address": { "vip": null, "held": false },
         "replication": {
+            "number": number(context, status.role.role(), &past),
             "files": part(&past.files, on_change.has_files),
             "database": part(&past.database, on_change.has_tables),
             "on_change": {
@@ -81,6 +84,14 @@ pub fn document(
         },
         "daemon": true,
     }))
+}
+
+/// The last replication that the slave has as a whole: as a master heard from it, or as the slave itself knows.
+fn number(context: &Context, role: Role, past: &Past) -> u64 {
+    match role {
+        Role::Slave => Replica::load(&context.root.path(STATE_DIRECTORY)).map_or(0, |replica| replica.number),
+        Role::Master | Role::Disabled => past.number,
+    }
 }
 
 fn word(rung: &ha_core::health::Rung) -> String {
@@ -154,6 +165,10 @@ pub fn text(document: &Value) -> String {
             lines.push(format!("{name:<11} {}", part_text(&document["replication"][name])));
         }
         lines.push(format!("on change   {}", on_change_text(&document["replication"]["on_change"])));
+    }
+    if let Some(number @ 1..) = document["replication"]["number"].as_u64() {
+        let text = "the last that the slave has as a whole, files and database";
+        lines.push(format!("replication {number} is {text}"));
     }
     if document["daemon"] == false {
         lines.insert(

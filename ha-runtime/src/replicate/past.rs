@@ -22,6 +22,9 @@ pub struct Part {
 /// What became of both parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
+    /// The last replication that the slave has confirmed; 0: none yet.
+    #[serde(default)]
+    pub number: u64,
     /// Trees.
     pub files: Part,
     /// Tables.

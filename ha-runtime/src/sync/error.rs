@@ -72,16 +72,29 @@ pub enum SyncError {
         /// What was asked.
         asked: &'static str,
     },
-    /// The connection ended. Before the commit the replica is unchanged; during it, every file is old or new, and the
-    /// next run continues.
+    /// The connection ended. The replica is unchanged, or switches to all of what was sent: it settles that by itself.
     #[error(
-        "the connection to the other node was cut: {0}; each file of the slave is the old one or the new one, and the next \
-         replication goes on from there"
+        "the connection to the other node was cut: {0}; the slave has all of this replication or nothing of it, and the \
+         next one goes on from there"
     )]
     Cut(#[source] io::Error),
 }
 
 impl SyncError {
+    /// Whether the conversation can go on, once both ends have forgotten what was asked.
+    pub(crate) fn leaves_the_link(&self) -> bool {
+        match self {
+            SyncError::Cut(_) | SyncError::Wire(_) => false,
+            SyncError::Guard { .. }
+            | SyncError::Remote { .. }
+            | SyncError::UnknownDataset(_)
+            | SyncError::Manifest(_)
+            | SyncError::Tree(_)
+            | SyncError::Path { .. }
+            | SyncError::Unexpected { .. } => true,
+        }
+    }
+
     /// Whether a guard refused (exit code 3), rather than something failed.
     pub fn is_refusal(&self) -> bool {
         match self {

@@ -18,7 +18,7 @@ const PIECE: u64 = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) path: RelPath,
-    name: String,
+    number: u64,
     size: u64,
     meta: Meta,
     file: File,
@@ -44,9 +44,9 @@ impl From<io::Error> for ReceiveError {
 }
 
 impl Incoming {
-    /// Into `file`, whose name where contents wait is `name`.
-    pub(crate) fn new(path: RelPath, name: String, size: u64, meta: Meta, file: File) -> Incoming {
-        Incoming { path, name, size, meta, file, hasher: blake3::Hasher::new(), written: 0, base: None }
+    /// Into `file`, which is the one of that number where contents wait.
+    pub(crate) fn new(path: RelPath, number: u64, size: u64, meta: Meta, file: File) -> Incoming {
+        Incoming { path, number, size, meta, file, hasher: blake3::Hasher::new(), written: 0, base: None }
     }
 
     /// Size and block digests of the present file; size 0 when there is nothing to build on.
@@ -106,13 +106,13 @@ impl Incoming {
         &self.meta
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
-    /// The path that it is for, and its name where contents wait.
-    pub(crate) fn into_place(self) -> (RelPath, String) {
-        (self.path, self.name)
+    /// The path that it is for, its size, and what it is to have beside its content.
+    pub(crate) fn into_parts(self) -> (RelPath, u64, Meta) {
+        (self.path, self.size, self.meta)
     }
 
     fn announced(&self, more: u64) -> Result<(), ReceiveError> {

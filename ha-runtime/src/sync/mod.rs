@@ -8,25 +8,33 @@ mod apply;
 mod delta;
 mod error;
 mod incoming;
+mod intent;
 mod link;
 mod meta;
 mod push;
+mod rehearsal;
+mod replica;
 mod scan;
+mod settle;
 mod source;
 mod stage;
 mod trash;
 mod tree;
 
-pub(crate) use apply::{Stopped, commit};
+pub(crate) use apply::Stopped;
 pub use error::{SyncError, TreeError};
 pub(crate) use incoming::{Incoming, ReceiveError};
+pub(crate) use intent::{Decision, Draft, Intent, IntentDirectory, Sealed};
 pub(crate) use link::{Link, read_frame, write_frame};
-pub use push::{Compare, FilesReport, Mode, Progress, PushOptions, TreePlan};
-pub(crate) use push::{plan_only, push};
+pub use push::{Compare, FilesReport, Mode, Progress, PushOptions, StagedFiles, TreePlan};
+pub(crate) use push::{plan_only, stage, stage_nothing};
+pub use replica::Replica;
 pub use scan::{Digests, Scan, scan};
-pub(crate) use stage::Stage;
+pub(crate) use settle::{Ground, Occasion, Settled, Unsettled};
+#[cfg(test)]
+pub(crate) use trash::Trash;
 pub use trash::TrashLimit;
-pub(crate) use trash::{Trash, size_below};
+pub(crate) use trash::size_below;
 pub use tree::Tree;
 pub(crate) use tree::{Cursor as TreeCursor, STAGE_PREFIX};
 

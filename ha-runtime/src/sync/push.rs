@@ -1,6 +1,6 @@
 //! The near end: scan, ask, plan, send.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -9,18 +9,20 @@ use ha_core::replication::descent::{Descent, Differing};
 use ha_core::replication::filter::Verdict;
 use ha_core::replication::guard::{Counts, DeleteGuard};
 use ha_core::replication::listing::Side;
-use ha_core::replication::manifest::{Kind, MAX_ENTRIES};
+use ha_core::replication::manifest::{Kind, MAX_ENTRIES, Meta};
 use ha_core::replication::path::RelPath;
 use ha_core::replication::plan::{DeltaLimits, Plan, Rules};
 use ha_core::replication::step::{Because, Removal, Step};
-use ha_core::replication::wire::{Action, ErrorKind, Frame, Outcome};
+use ha_core::replication::wire::{Action, Content, ErrorKind, Frame, Outcome};
 use rustix::fs::FileType;
 use serde::Serialize;
 
 use super::error::SyncError;
 use super::link::{Link, tame};
-use super::scan::{Digests, scan};
+use super::meta;
+use super::scan::{Digests, meta_of, scan};
 use super::source::{Sent, Target, send_file};
+use super::stage::open_regular;
 use super::tree::{Cursor, Tree};
 
 /// How contents are compared.
@@ -90,6 +92,8 @@ impl std::fmt::Display for TreePlan {
 pub struct FilesReport {
     /// How contents were compared.
     pub mode: Mode,
+    /// Of the replication that the slave has now, files and database.
+    pub number: u64,
     /// From the first question to the last answer.
     pub seconds: f64,
     /// Files and links that take part.
@@ -98,6 +102,8 @@ pub struct FilesReport {
     pub sent: u64,
     /// Files that were sent as blocks.
     pub patched: u64,
+    /// Files that waited on the slave since an earlier replication, which was cut.
+    pub resumed: u64,
     /// Files and links that the replica lost.
     pub deleted: u64,
     /// Entries that changed in any way.
@@ -130,11 +136,8 @@ pub(crate) fn plan_only<S: Read + Write + AsFd>(
 
 /// Brings both ends back to the same place after an error; whether they are.
 fn resynced<S: Read + Write + AsFd>(link: &mut Link<S>, error: &SyncError) -> bool {
-    match error {
-        SyncError::Cut(_) | SyncError::Wire(_) => false,
-        // the first error is the one to report, whatever becomes of the connection now
-        _ => link.resync().is_ok(),
-    }
+    // the first error is the one to report, whatever becomes of the connection now
+    error.leaves_the_link() && link.resync().is_ok()
 }
 
 fn plan_trees<S: Read + Write + AsFd>(
@@ -234,21 +237,47 @@ fn check(plans: &[TreePlan], guard: DeleteGuard) -> Result<(), SyncError> {
     }
 }
 
-/// Makes the far end's trees equal to these. See [`SyncError`] for the state that each failure leaves.
-pub(crate) fn push<S: Read + Write + AsFd>(
+/// What waits at the far end until it is committed.
+#[derive(Debug)]
+pub struct StagedFiles {
+    report: FilesReport,
+}
+
+impl StagedFiles {
+    /// The report of all of it, once the far end has switched to it.
+    pub fn report(self, outcome: Outcome) -> FilesReport {
+        let StagedFiles { mut report } = self;
+        report.number = outcome.number;
+        report.deleted = outcome.deleted;
+        report.warnings.extend(outcome.warnings.iter().map(|text| tame(text)));
+        report
+    }
+}
+
+/// Opens a replication and prepares one without files.
+pub(crate) fn stage_nothing<S: Read + Write + AsFd>(
+    link: &mut Link<S>,
+    generation: u64,
+) -> Result<(), SyncError> {
+    open(link, generation)?;
+    prepare(link, generation)
+}
+
+/// Brings to the far end what makes its trees equal to these. See [`SyncError`] for the state that each failure leaves.
+pub(crate) fn stage<S: Read + Write + AsFd>(
     link: &mut Link<S>,
     accepted: &[String],
     generation: u64,
     trees: &[Tree],
     options: &PushOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<FilesReport, SyncError> {
+) -> Result<StagedFiles, SyncError> {
     let start = Instant::now();
     let (sent_before, received_before) = (link.sent, link.received);
     link.limit(options.bandwidth);
     let mut options = options.clone();
-    let mut run = loop {
-        let error = match push_once(link, accepted, generation, trees, &options, progress) {
+    let run = loop {
+        let error = match stage_once(link, accepted, generation, trees, &options, progress) {
             Ok(run) => break run,
             Err(error) => error,
         };
@@ -261,24 +290,64 @@ pub(crate) fn push<S: Read + Write + AsFd>(
             error => return Err(error),
         }
     };
-    run.warnings.extend(run.outcome.warnings.iter().map(|text| tame(text)));
-    Ok(FilesReport {
+    let report = FilesReport {
         mode: match options.compare {
             Compare::Quick => Mode::Incremental,
             Compare::Full => Mode::Full,
         },
+        number: 0,
         seconds: start.elapsed().as_secs_f64(),
         files: run.files,
         sent: run.sent,
         patched: run.patched,
-        deleted: run.outcome.deleted,
+        resumed: run.resumed,
+        deleted: 0,
         changed: run.changed,
         bytes_sent: link.sent - sent_before,
         bytes_received: link.received - received_before,
         verified: true,
         skipped: run.skipped,
         warnings: run.warnings,
-    })
+    };
+    Ok(StagedFiles { report })
+}
+
+/// Takes the far end's lock; says how many contents wait there from an earlier time.
+fn open<S: Read + Write + AsFd>(link: &mut Link<S>, generation: u64) -> Result<u64, SyncError> {
+    match link.ask("the opening", &Frame::Begin { generation })? {
+        Frame::Ready { kept, .. } => Ok(kept),
+        _ => Err(SyncError::Unexpected { asked: "the opening" }),
+    }
+}
+
+fn prepare<S: Read + Write + AsFd>(link: &mut Link<S>, generation: u64) -> Result<(), SyncError> {
+    match link.ask("the preparation", &Frame::Prepare { generation })? {
+        Frame::Prepared { .. } => Ok(()),
+        _ => Err(SyncError::Unexpected { asked: "the preparation" }),
+    }
+}
+
+type KeptContents = BTreeMap<(u16, RelPath), (u64, Meta)>;
+
+/// Contents that wait at the far end, with what the source's file had when it was read.
+fn ask_kept<S: Read + Write + AsFd>(link: &mut Link<S>) -> Result<KeptContents, SyncError> {
+    let asked = "a request for what waits there";
+    let mut all = KeptContents::new();
+    let mut answer = link.ask(asked, &Frame::AskKept)?;
+    loop {
+        let Frame::Kept { contents, last } = answer else { return Err(SyncError::Unexpected { asked }) };
+        let nothing_new = contents.is_empty();
+        for Content { dataset, path, size, meta } in contents {
+            all.insert((dataset, path), (size, meta));
+        }
+        if last {
+            return Ok(all);
+        }
+        if nothing_new || all.len() > MAX_ENTRIES {
+            return Err(SyncError::Unexpected { asked });
+        }
+        answer = link.receive(asked)?;
+    }
 }
 
 #[derive(Default)]
@@ -286,13 +355,13 @@ struct Run {
     files: u64,
     sent: u64,
     patched: u64,
+    resumed: u64,
     changed: u64,
     skipped: Vec<String>,
     warnings: Vec<String>,
-    outcome: Outcome,
 }
 
-fn push_once<S: Read + Write + AsFd>(
+fn stage_once<S: Read + Write + AsFd>(
     link: &mut Link<S>,
     accepted: &[String],
     generation: u64,
@@ -300,11 +369,14 @@ fn push_once<S: Read + Write + AsFd>(
     options: &PushOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Run, SyncError> {
-    let Frame::Ready = link.ask("the opening", &Frame::Begin { generation })? else {
-        return Err(SyncError::Unexpected { asked: "the opening" });
-    };
+    let kept = open(link, generation)?;
     let mut plans = plan_trees(link, accepted, trees, options)?;
     check(&plans, options.guard)?;
+    let kept = match options.compare {
+        Compare::Quick if kept > 0 => ask_kept(link)?,
+        // by size and time is not good enough, or there is nothing
+        Compare::Quick | Compare::Full => KeptContents::new(),
+    };
 
     let mut run = Run::default();
     let size = |step: &Step| match step {
@@ -328,6 +400,15 @@ fn push_once<S: Read + Write + AsFd>(
                 }
                 _ => continue,
             };
+            let waits = kept.get(&(planned.index, path.clone()));
+            if let (Some((size_there, meta)), Some(cursor)) = (waits, &mut cursor)
+                && is_still(tree, cursor, path, *size_there, meta)?
+            {
+                run.resumed += 1;
+                done += size(step);
+                progress(Progress { done, total });
+                continue;
+            }
             let mut target = Target { link: &mut *link, generation, dataset: planned.index };
             let sent = match &mut cursor {
                 Some(cursor) => send_file(&mut target, tree, cursor, path, patch)?,
@@ -365,14 +446,22 @@ fn push_once<S: Read + Write + AsFd>(
     }
     run.warnings.extend(plans.iter_mut().flat_map(|tree| std::mem::take(&mut tree.warnings)));
 
-    let Frame::Prepared { .. } = link.ask("the preparation", &Frame::Prepare { generation })? else {
-        return Err(SyncError::Unexpected { asked: "the preparation" });
-    };
-    let Frame::Committed(outcome) = link.ask("the commit", &Frame::Commit { generation })? else {
-        return Err(SyncError::Unexpected { asked: "the commit" });
-    };
-    run.outcome = outcome;
+    prepare(link, generation)?;
     Ok(run)
+}
+
+/// Whether the source's file is what was read when its content was sent, by size and metadata as `rsync` decides.
+fn is_still(
+    tree: &Tree,
+    cursor: &mut Cursor,
+    path: &RelPath,
+    size: u64,
+    meta: &Meta,
+) -> Result<bool, SyncError> {
+    let fail = |error: std::io::Error| tree.error("read", path, error);
+    let Some(file) = open_regular(cursor, path).map_err(fail)? else { return Ok(false) };
+    let stat = meta::stat_fd(&file).map_err(|error| fail(error.into()))?;
+    Ok(stat.stx_size == size && meta_of(&file, &stat).map_err(|error| fail(error.into()))? == *meta)
 }
 
 /// Whether a step still makes sense when the contents of `left_out` did not arrive.
@@ -430,6 +519,6 @@ fn action(step: &Step) -> Action {
         Step::Symlink { path, target, meta } => {
             Action::Symlink { path: path.clone(), target: target.to_vec(), meta: (**meta).clone() }
         }
-        Step::Delete { path, .. } => Action::Delete { path: path.clone() },
+        Step::Delete { path, directory, .. } => Action::Delete { path: path.clone(), directory: *directory },
     }
 }

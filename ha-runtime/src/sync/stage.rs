@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ha_core::replication::manifest::{Meta, Mtime};
+use ha_core::replication::manifest::Meta;
 use ha_core::replication::path::RelPath;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fsync, linkat, mkdirat, openat, symlinkat, syncfs, unlinkat,
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, fallocate, fsync, linkat, mkdirat, openat, statx,
+    symlinkat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -18,80 +19,184 @@ use super::meta;
 use super::scan::names;
 use super::tree::{Cursor, STAGE_PREFIX, Tree, absent};
 
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// Up to this many files are brought to disk one by one; more, and the whole file system is told once.
 const FSYNC_EACH: usize = 64;
 
 /// A private directory inside a tree, so on the same file system; nobody else can look in or guess its name.
+///
+/// Dropped, it stays on the disk, for [`Stage::reopen`].
 #[derive(Debug)]
 pub(crate) struct Stage {
     tree: Tree,
     root: OwnedFd,
     dir: OwnedFd,
     name: String,
-    /// Of the tree before we made a directory in it.
-    mtime: Mtime,
     /// Directories that had to be made for it.
     made: usize,
-    files: BTreeMap<RelPath, String>,
+    files: BTreeMap<RelPath, Waiting>,
     count: u64,
 }
+
+/// A content in a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// Its name there.
+    number: u64,
+    /// Its inode, by which it is known again once it has been renamed into place.
+    pub(crate) inode: u64,
+}
+
+impl Waiting {
+    pub(crate) const BYTES: usize = 16;
+
+    pub(crate) fn to_bytes(self) -> [u8; Waiting::BYTES] {
+        let mut bytes = [0; Waiting::BYTES];
+        bytes[..8].copy_from_slice(&self.number.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.inode.to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Waiting::BYTES]) -> Waiting {
+        let both = u128::from_be_bytes(bytes);
+        Waiting { number: (both >> 64) as u64, inode: both as u64 }
+    }
+
+    /// Its name in the stage.
+    pub(crate) fn name(self) -> String {
+        self.number.to_string()
+    }
+}
+
+/// A file without content that keeps room free until the switch begins: after the decision a full disk must not stop it.
+const BALLAST: &str = "ballast";
 
 impl Stage {
     pub(crate) fn new(tree: &Tree) -> Result<Stage, TreeError> {
         let (root, made) = tree.create()?;
         let fail = |error: io::Error| tree.error("make a temporary directory in", &RelPath::root(), error);
-        let mtime = meta::of_statx(&meta::stat_fd(&root).map_err(|e| fail(e.into()))?).mtime;
         let name = stage_name().map_err(fail)?;
-        mkdirat(&root, name.as_str(), Mode::RWXU).map_err(|e| fail(e.into()))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = openat(&root, name.as_str(), flags, Mode::empty()).map_err(|e| fail(e.into()))?;
-        Ok(Stage { tree: tree.clone(), root, dir, name, mtime, made, files: BTreeMap::new(), count: 0 })
+        unnoticed(&root, || Ok(mkdirat(&root, name.as_str(), Mode::RWXU)?)).map_err(fail)?;
+        let dir = openat(&root, name.as_str(), DIRECTORY, Mode::empty()).map_err(|e| fail(e.into()))?;
+        Ok(Stage { tree: tree.clone(), root, dir, name, made, files: BTreeMap::new(), count: 0 })
     }
 
-    /// Removes what an earlier run that was killed left in the tree.
-    pub(crate) fn sweep(tree: &Tree) -> Result<(), TreeError> {
+    /// The directory of that name in the tree, if it is there and nobody but us can have made it or looked in.
+    pub(crate) fn reopen(tree: &Tree, name: &str, made: usize) -> Result<Option<Stage>, TreeError> {
+        let Some(root) = tree.open()? else { return Ok(None) };
+        let dir = match openat(&root, name, DIRECTORY, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(tree.error("open temporary files in", &RelPath::root(), error)),
+        };
+        let fail = |error: Errno| tree.error("look at temporary files in", &RelPath::root(), error);
+        let stat = meta::stat_fd(&dir).map_err(fail)?;
+        let own = stat.stx_uid == rustix::process::geteuid().as_raw() && stat.stx_mode & 0o7777 == 0o700;
+        if !own || !name.as_bytes().starts_with(STAGE_PREFIX) {
+            return Ok(None);
+        }
+        let numbers = names(&dir).map_err(fail)?.into_iter();
+        let count = numbers.filter_map(|name| name.to_str().ok()?.parse().ok()).max().unwrap_or(0);
+        let (tree, name) = (tree.clone(), name.to_owned());
+        Ok(Some(Stage { tree, root, dir, name, made, files: BTreeMap::new(), count }))
+    }
+
+    /// Removes what earlier runs that were killed left in the tree, but for the directory of that name.
+    pub(crate) fn sweep(tree: &Tree, but: Option<&str>) -> Result<(), TreeError> {
         let Some(root) = tree.open()? else { return Ok(()) };
         let fail = |error: io::Error| tree.error("remove temporary files from", &RelPath::root(), error);
-        let mtime = meta::of_statx(&meta::stat_fd(&root).map_err(|e| fail(e.into()))?).mtime;
-        let mut found = false;
         for name in stage_names(&root).map_err(|e| fail(e.into()))? {
-            found = true;
-            remove(&root, &name).map_err(fail)?;
-        }
-        if found {
-            meta::set_mtime(&root, mtime).map_err(fail)?;
+            if but.is_none_or(|but| but.as_bytes() != name) {
+                unnoticed(&root, || remove(&root, &name)).map_err(fail)?;
+            }
         }
         Ok(())
+    }
+
+    /// Removes it with all that waits in it, and leaves the tree as it was found, its time included.
+    pub(crate) fn remove(self) -> Result<(), TreeError> {
+        let removed = unnoticed(&self.root, || remove(&self.root, self.name.as_bytes()));
+        self.tree.unmake(self.made);
+        removed.map_err(|error| self.tree.error("remove temporary files from", &RelPath::root(), error))
+    }
+
+    /// What it is called in its tree.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Directories that had to be made for it.
+    pub(crate) fn made(&self) -> usize {
+        self.made
+    }
+
+    /// Keeps so many bytes free until [`Stage::release`], for what the switch will need.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<(), TreeError> {
+        let fail = |error: Errno| self.tree.error("keep room for the switch in", &RelPath::root(), error);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, BALLAST, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // a file system that cannot promise room
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => result.map_err(fail),
+        }
+    }
+
+    /// Gives the room back.
+    pub(crate) fn release(&self) {
+        // when it cannot be removed, there is nothing that needs its room either
+        let _ = unlinkat(&self.dir, BALLAST, AtFlags::empty());
     }
 
     /// Opens the file that the content of `path` is to be received into.
     pub(crate) fn receive(&mut self, path: RelPath, size: u64, meta: Meta) -> Result<Incoming, TreeError> {
-        let name = self.next_name();
+        let number = self.next_number();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)
+        let fd = openat(&self.dir, number.to_string(), flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| self.tree.error("make a temporary file for", &path, error))?;
-        Ok(Incoming::new(path, name, size, meta, File::from(fd)))
+        Ok(Incoming::new(path, number, size, meta, File::from(fd)))
     }
 
     /// Gives a complete content its metadata; from now on it waits for its path.
-    pub(crate) fn keep(&mut self, incoming: Incoming) -> Result<(), TreeError> {
-        meta::apply(incoming.file(), incoming.meta()).map_err(|error| {
-            self.tree.error("set owner, mode, times and attributes of a new", &incoming.path, error)
-        })?;
-        let (path, name) = incoming.into_place();
-        self.files.insert(path, name);
-        Ok(())
+    pub(crate) fn keep(&mut self, incoming: &Incoming) -> Result<Waiting, TreeError> {
+        let fail =
+            |error| self.tree.error("set owner, mode, times and attributes of a new", &incoming.path, error);
+        meta::apply(incoming.file(), incoming.meta()).map_err(fail)?;
+        let stat = meta::stat_fd(incoming.file()).map_err(|error| fail(error.into()))?;
+        let waiting = Waiting { number: incoming.number(), inode: stat.stx_ino };
+        if let Some(earlier) = self.files.insert(incoming.path.clone(), waiting) {
+            // what cannot be removed now goes with the directory
+            let _ = unlinkat(&self.dir, earlier.name(), AtFlags::empty());
+        }
+        Ok(waiting)
+    }
+
+    /// A content that an earlier run received waits again, if it is still the same file. Says whether.
+    pub(crate) fn take_up(&mut self, path: RelPath, size: u64, waiting: Waiting) -> bool {
+        let stat = statx(&self.dir, waiting.name(), AtFlags::SYMLINK_NOFOLLOW, meta::MASK);
+        let same = stat.is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
+                && (stat.stx_ino, stat.stx_size) == (waiting.inode, size)
+        });
+        if same {
+            self.files.insert(path, waiting);
+        } else {
+            self.files.remove(&path);
+        }
+        same
     }
 
     /// Forgets a content that is not to be used.
     pub(crate) fn forget(&mut self, incoming: &Incoming) {
         // what cannot be removed now goes with the directory
-        let _ = unlinkat(&self.dir, incoming.name(), AtFlags::empty());
+        let _ = unlinkat(&self.dir, incoming.number().to_string(), AtFlags::empty());
     }
 
     /// Makes a symbolic link here, ready to be renamed; says its name.
     pub(crate) fn symlink(&mut self, target: &[u8], meta: &Meta) -> io::Result<String> {
-        let name = self.next_name();
+        let name = self.next_number().to_string();
         symlinkat(target, &self.dir, name.as_str())?;
         meta::apply_to_symlink(&self.dir, &name, meta)?;
         Ok(name)
@@ -99,18 +204,14 @@ impl Stage {
 
     /// Makes a further name of the file `name` in `dir` here, ready to be renamed; says it.
     pub(crate) fn link(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<String> {
-        let own = self.next_name();
+        let own = self.next_number().to_string();
         linkat(dir, name, &self.dir, own.as_str(), AtFlags::empty())?;
         Ok(own)
     }
 
     /// The waiting content of `path`, if there is one.
-    pub(crate) fn name_of(&self, path: &RelPath) -> Option<String> {
-        self.files.get(path).cloned()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.files.len()
+    pub(crate) fn waiting(&self, path: &RelPath) -> Option<Waiting> {
+        self.files.get(path).copied()
     }
 
     /// Brings every waiting content to disk.
@@ -120,12 +221,12 @@ impl Stage {
         if self.files.len() > FSYNC_EACH {
             return syncfs(&self.dir).map_err(fail);
         }
-        for name in self.files.values() {
+        for waiting in self.files.values() {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = openat(&self.dir, name.as_str(), flags, Mode::empty()).map_err(fail)?;
+            let fd = openat(&self.dir, waiting.name(), flags, Mode::empty()).map_err(fail)?;
             fsync(fd).map_err(fail)?;
         }
-        Ok(())
+        fsync(&self.dir).and_then(|()| fsync(&self.root)).map_err(fail)
     }
 
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
@@ -137,20 +238,9 @@ impl Stage {
         self.made = 0;
     }
 
-    fn next_name(&mut self) -> String {
+    fn next_number(&mut self) -> u64 {
         self.count += 1;
-        self.count.to_string()
-    }
-}
-
-impl Drop for Stage {
-    /// Leaves the tree as it was found, its time included. What fails here is swept by the next run.
-    fn drop(&mut self) {
-        if let Err(error) = remove(&self.root, self.name.as_bytes()) {
-            tracing::warn!(%error, directory = self.tree.name(), "temporary files are left until the next run");
-        }
-        let _ = meta::set_mtime(&self.root, self.mtime);
-        self.tree.unmake(self.made);
+        self.count
     }
 }
 
@@ -187,10 +277,17 @@ fn stage_names(root: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     Ok(found)
 }
 
+/// Does something in a directory whose time stays as it is.
+fn unnoticed(directory: &OwnedFd, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let mtime = meta::of_statx(&meta::stat_fd(directory)?).mtime;
+    let done = act();
+    meta::set_mtime(directory, mtime)?;
+    done
+}
+
 /// Removes a directory of files, or whatever else has its name.
 fn remove(root: &OwnedFd, name: &[u8]) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = match openat(root, name, flags, Mode::empty()) {
+    let dir = match openat(root, name, DIRECTORY, Mode::empty()) {
         Ok(dir) => dir,
         Err(Errno::NOENT) => return Ok(()),
         Err(Errno::NOTDIR | Errno::LOOP) => return Ok(unlinkat(root, name, AtFlags::empty())?),

@@ -14,16 +14,18 @@ use ha_core::replication::descent::Descent;
 use ha_core::replication::filter::Filter;
 use ha_core::replication::listing::{Listing, Side};
 use ha_core::replication::plan::{DeltaLimits, Plan, Rules};
-use ha_core::replication::wire::{ErrorKind, Hello, VERSION};
+use ha_core::replication::wire::{ErrorKind, Hello, Transaction, VERSION};
 
 use super::*;
 use crate::agent::{AgentError, AgentHost, Client, Guard, NodeState, serve};
+use crate::db::Fate;
 use crate::root::Root;
 
 mod faults;
 mod guards;
 mod kill;
 mod random;
+mod switch;
 
 const GENERATION: u64 = 7;
 
@@ -32,12 +34,32 @@ type Hook = Box<dyn FnMut(usize) -> NodeState + Send>;
 
 struct Node {
     trees: Vec<Tree>,
-    trash: PathBuf,
+    state: PathBuf,
+    /// What the database says, and about which transactions it was asked.
+    fate: Result<Fate, String>,
+    fates: Mutex<Vec<Transaction>>,
+    notes: Mutex<Vec<String>>,
     hook: Mutex<(usize, Hook)>,
     locked: Arc<Mutex<bool>>,
     /// Questions whether to stop that are answered with no.
     patience: std::sync::atomic::AtomicI64,
     outdated: Arc<AtomicBool>,
+}
+
+impl Node {
+    fn of(trees: Vec<Tree>, state: PathBuf, hook: Hook) -> Node {
+        Node {
+            trees,
+            state,
+            fate: Err("there is no database".to_owned()),
+            fates: Mutex::default(),
+            notes: Mutex::default(),
+            hook: Mutex::new((0, hook)),
+            locked: Arc::default(),
+            patience: i64::MAX.into(),
+            outdated: Arc::default(),
+        }
+    }
 }
 
 struct Held(Arc<Mutex<bool>>);
@@ -71,7 +93,17 @@ impl AgentHost for Node {
         Ok(Box::new(Held(self.locked.clone())))
     }
     fn trash_directory(&self) -> PathBuf {
-        self.trash.clone()
+        self.state.join("trash")
+    }
+    fn state_directory(&self) -> PathBuf {
+        self.state.clone()
+    }
+    fn fate(&self, transaction: Transaction) -> Result<Fate, String> {
+        self.fates.lock().unwrap().push(transaction);
+        self.fate.clone()
+    }
+    fn note(&self, text: &str) {
+        self.notes.lock().unwrap().push(text.to_owned());
     }
     fn cancelled(&self) -> bool {
         self.patience.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) <= 0
@@ -125,7 +157,7 @@ impl Pair {
     }
 
     fn trash(&self) -> PathBuf {
-        self.dir.path().join("trash")
+        self.dir.path().join("state/trash")
     }
 
     fn tree(&self, side: &str, filter: &Filter) -> Tree {
@@ -138,14 +170,11 @@ impl Pair {
     }
 
     fn node(&self, hook: Hook) -> Node {
-        Node {
-            trees: vec![self.tree("far", &self.far_filter)],
-            trash: self.trash(),
-            hook: Mutex::new((0, hook)),
-            locked: self.locked.clone(),
-            patience: i64::MAX.into(),
-            outdated: self.outdated.clone(),
-        }
+        let mut node =
+            Node::of(vec![self.tree("far", &self.far_filter)], self.dir.path().join("state"), hook);
+        node.locked = self.locked.clone();
+        node.outdated = self.outdated.clone();
+        node
     }
 
     /// Runs `near` against an agent in a thread, which must not take what it hears for nonsense.
@@ -472,6 +501,5 @@ fn a_request_reaches_the_far_daemon_and_its_answer_comes_back() {
         assert!(matches!(client.control(b"fail"), Err(SyncError::Remote { kind: ErrorKind::Failed, .. })));
         assert_eq!(client.state().unwrap().generation, GENERATION);
         assert_eq!(client.peer(), &hello());
-        client.confirm(GENERATION).unwrap();
     });
 }

@@ -1,6 +1,7 @@
 //! Replication between real databases on private servers.
 
 mod digests;
+mod fate;
 mod fence;
 mod gate;
 mod large;
@@ -14,6 +15,7 @@ use std::pin::pin;
 use async_trait::async_trait;
 use ha_core::profile::{Exclusion, Why};
 use ha_core::replication::tables::Exclusions;
+use ha_core::replication::wire::Transaction;
 use tokio::sync::Notify;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -25,7 +27,7 @@ struct Open;
 
 #[async_trait]
 impl CommitGate for Open {
-    async fn confirm(&self, _transaction: u64) -> Result<(), String> {
+    async fn confirm(&self, _transaction: Transaction) -> Result<(), String> {
         Ok(())
     }
 }
@@ -39,7 +41,7 @@ struct Held {
 
 #[async_trait]
 impl CommitGate for Held {
-    async fn confirm(&self, _transaction: u64) -> Result<(), String> {
+    async fn confirm(&self, _transaction: Transaction) -> Result<(), String> {
         self.reached.notify_one();
         self.open.notified().await;
         Ok(())

@@ -53,7 +53,7 @@ async fn sequences_follow_and_a_rollback_takes_them_back() {
     struct Closed;
     #[async_trait]
     impl CommitGate for Closed {
-        async fn confirm(&self, _transaction: u64) -> Result<(), String> {
+        async fn confirm(&self, _transaction: Transaction) -> Result<(), String> {
             Err("generation 8 is not 7".to_owned())
         }
     }
@@ -167,7 +167,7 @@ async fn readers_on_the_slave_neither_wait_nor_make_us_wait() {
     struct ReadsMeanwhile(Client);
     #[async_trait]
     impl CommitGate for ReadsMeanwhile {
-        async fn confirm(&self, _transaction: u64) -> Result<(), String> {
+        async fn confirm(&self, _transaction: Transaction) -> Result<(), String> {
             let read = timeout(Duration::from_secs(5), rows(&self.0, "SELECT name FROM users"));
             let read = read.await.map_err(|_| "a reader had to wait".to_owned())?;
             if read[0][0].as_deref() == Some("old") {

@@ -6,7 +6,7 @@ use ha_core::replication::wire::Frame;
 use super::*;
 
 /// The far side's names, contents and times.
-fn state_of(pair: &Pair) -> (Vec<String>, String) {
+pub(super) fn state_of(pair: &Pair) -> (Vec<String>, String) {
     let found = scan(&pair.tree("far", &pair.far_filter), Digests::Yes, Side::Replica).unwrap();
     (names_below(&pair.dir.path().join("far")), format!("{:?}", found.listing.summary()))
 }
@@ -22,7 +22,7 @@ fn kind(result: Result<FilesReport, SyncError>) -> ErrorKind {
 }
 
 /// A pair whose next replication would send, change and delete.
-fn ready_pair() -> Pair {
+pub(super) fn ready_pair() -> Pair {
     let pair = Pair::new();
     for index in 0..20 {
         write(pair.near(format!("d/{index}")), "old");
@@ -244,12 +244,16 @@ fn undoing_a_directory_follows_no_link_either() {
 
 /// Frames given to an agent as they are, and the frames that it answers.
 fn converse(pair: &Pair, frames: &[Frame]) -> Vec<Frame> {
+    converse_with(&pair.node(Box::new(|_| passive_slave())), frames)
+}
+
+pub(super) fn converse_with(node: &Node, frames: &[Frame]) -> Vec<Frame> {
     let mut input = Vec::new();
     for frame in frames {
         ha_core::replication::wire::encode(frame, &mut input).unwrap();
     }
     let mut output = Vec::new();
-    serve(&input[..], &mut output, &pair.node(Box::new(|_| passive_slave()))).ok();
+    serve(&input[..], &mut output, node).ok();
     let mut read = &output[..];
     std::iter::from_fn(|| read_frame(&mut read, &mut 0).unwrap()).collect()
 }
@@ -278,7 +282,7 @@ fn frames_in_an_order_that_makes_no_sense_change_nothing() {
     let begin = || vec![Frame::Hello(hello()), Frame::Begin { generation }];
     let path = |text: &str| RelPath::new(text).unwrap();
     let step = |generation, dataset, action| Frame::Step { generation, dataset, action };
-    let delete = || Action::Delete { path: path("d/1") };
+    let delete = || Action::Delete { path: path("d/1"), directory: false };
     let file = |generation, name: &str| Frame::File {
         generation,
         dataset: 0,
@@ -305,7 +309,7 @@ fn frames_in_an_order_that_makes_no_sense_change_nothing() {
         (vec![file(generation, ""), data()], ErrorKind::NotAccepted),
         (vec![file(generation, ".pbx-ha-stage-1/1")], ErrorKind::NotAccepted),
         (vec![file(generation - 1, "x")], ErrorKind::Stale),
-        (vec![Frame::Ready], ErrorKind::Protocol),
+        (vec![Frame::Ready { number: 0, kept: 0 }], ErrorKind::Protocol),
         (vec![file(generation, "x"), copy(0, 1)], ErrorKind::Corrupt),
         (vec![file(generation, "d/1"), Frame::AskSignature, copy(0, 4)], ErrorKind::Corrupt),
         (vec![file(generation, "d/1"), Frame::AskSignature, copy(0, 0)], ErrorKind::Corrupt),

@@ -15,14 +15,11 @@ const DIRECTORY: &str = "PBX_HA_TEST_AGENT_DIRECTORY";
 fn agent_process() {
     let Some(dir) = std::env::var_os(DIRECTORY) else { return };
     let root = Root::new(Path::new(&dir).join("far")).unwrap();
-    let node = Node {
-        trees: vec![Tree::new(&root, "/srv/data", Filter::default()).unwrap()],
-        trash: Path::new(&dir).join("trash"),
-        hook: Mutex::new((0, Box::new(|_| passive_slave()))),
-        locked: Arc::default(),
-        patience: i64::MAX.into(),
-        outdated: Arc::default(),
-    };
+    let node = Node::of(
+        vec![Tree::new(&root, "/srv/data", Filter::default()).unwrap()],
+        Path::new(&dir).join("state"),
+        Box::new(|_| passive_slave()),
+    );
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
     let ended = serve(&stream, &stream, &node);
     assert!(ended.is_ok() || ended.is_err(), "either way it is over");

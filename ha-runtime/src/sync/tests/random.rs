@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Thing {
+pub(super) enum Thing {
     Dir(u32),
     File(usize, u32),
     LinkTo(usize),
     Symlink(&'static str),
 }
 
-fn any_things() -> impl Strategy<Value = Vec<(String, Thing)>> {
+pub(super) fn any_things() -> impl Strategy<Value = Vec<(String, Thing)>> {
     let name = proptest::collection::vec(
         prop_oneof!["[abc]", Just("a-b".to_owned()), Just("\u{e9} ".to_owned())],
         1..4,
@@ -33,7 +33,7 @@ fn any_things() -> impl Strategy<Value = Vec<(String, Thing)>> {
 }
 
 /// Puts each thing where the earlier ones let it be put.
-fn make(root: &Path, things: &[(String, Thing)]) {
+pub(super) fn make(root: &Path, things: &[(String, Thing)]) {
     fs::create_dir_all(root).unwrap();
     let mut files: Vec<PathBuf> = Vec::new();
     for (name, thing) in things {

@@ -1,0 +1,226 @@
+//! Whether the steps of a switch can be done, asked before anything decides that they will be: what can only be refused
+//! must be refused now.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use ha_core::replication::manifest::Meta;
+use ha_core::replication::path::RelPath;
+use ha_core::replication::wire::Action;
+use rustix::fs::{FileType, Statx};
+
+use super::apply::{is_absent, look};
+use super::error::TreeError;
+use super::meta;
+use super::stage::Stage;
+use super::tree::{Cursor, Tree};
+
+/// Bytes that a new inode or a block of extended attributes needs, beside its name.
+const BLOCK: u64 = 4096;
+/// Bytes that a name needs in its directory, beside its letters.
+const ENTRY: u64 = 64;
+/// Bytes that are kept free once anything is made: directories grow by blocks.
+const ROOM: u64 = 64 << 10;
+
+/// What makes inodes immutable or append-only, which neither a rename nor a deletion gets past (`statx(2)`).
+const UNCHANGEABLE: u64 = 0x10 | 0x20;
+
+/// The steps of one tree, gone through without doing any.
+pub(crate) struct Rehearsal<'a> {
+    tree: &'a Tree,
+    stage: Option<&'a Stage>,
+    /// `None`: the tree is not there yet.
+    cursor: Option<Cursor>,
+    device: Option<(u32, u32)>,
+    /// Directories that an earlier step makes.
+    made: BTreeSet<RelPath>,
+    /// What an earlier step removes.
+    removed: BTreeSet<RelPath>,
+    room: u64,
+}
+
+/// What stands where a step leads to.
+enum Found {
+    /// Nothing, or only what earlier steps make.
+    Free,
+    Entry {
+        kind: FileType,
+        device: (u32, u32),
+    },
+}
+
+impl Found {
+    fn is_other_than_dir(&self) -> bool {
+        matches!(self, Found::Entry { kind, .. } if *kind != FileType::Directory)
+    }
+
+    fn is_dir(&self) -> bool {
+        matches!(self, Found::Entry { kind: FileType::Directory, .. })
+    }
+
+    fn is_file(&self) -> bool {
+        matches!(self, Found::Entry { kind: FileType::RegularFile, .. })
+    }
+}
+
+impl<'a> Rehearsal<'a> {
+    pub(crate) fn new(tree: &'a Tree, stage: Option<&'a Stage>) -> Result<Rehearsal<'a>, TreeError> {
+        let root = tree.open()?;
+        let fail = |error| tree.error("look at", &RelPath::root(), error);
+        let stat = root.as_ref().map(meta::stat_fd).transpose().map_err(fail)?;
+        Ok(Rehearsal {
+            tree,
+            stage,
+            device: stat.map(|stat| device(&stat)),
+            cursor: root.map(Cursor::new),
+            made: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            room: 0,
+        })
+    }
+
+    /// Bytes that the steps so far may need where their tree lies.
+    pub(crate) fn room(&self) -> u64 {
+        if self.room == 0 { 0 } else { ROOM + self.room }
+    }
+
+    /// Goes through the next step.
+    pub(crate) fn step(&mut self, action: Action) -> Result<(), TreeError> {
+        let path = action.path().clone();
+        self.try_step(action).map_err(|error| self.tree.error("accept a step for", &path, error))
+    }
+
+    fn try_step(&mut self, action: Action) -> io::Result<()> {
+        match action {
+            Action::MakeDir { path } => {
+                if self.at(&path)?.is_other_than_dir() && !self.removed.contains(&path) {
+                    return Err(io::Error::other("something else is in the way of the directory"));
+                }
+                self.room += 2 * BLOCK + name_of(&path);
+                self.made.insert(path);
+            }
+            Action::Place { path } => {
+                if self.waiting(&path).is_none() {
+                    return Err(io::Error::other("it was never received"));
+                }
+                self.replace(&path)?;
+                self.room += name_of(&path);
+            }
+            Action::Link { path, to } => {
+                let there = self.waiting(&to).is_some() || self.at(&to)?.is_file();
+                if !there {
+                    return Err(io::Error::other(format!("{to} is no file to link to")));
+                }
+                self.replace(&path)?;
+                self.room += 2 * name_of(&path);
+            }
+            Action::Symlink { path, target, .. } => {
+                self.replace(&path)?;
+                self.room += BLOCK + target.len() as u64 + 2 * name_of(&path);
+            }
+            Action::SetMeta { path, meta } => {
+                let there = path.is_root() || self.made.contains(&path) || {
+                    let found = self.at(&path)?;
+                    found.is_dir() || found.is_file()
+                };
+                if !there {
+                    return Err(io::Error::other("it is no file or directory"));
+                }
+                self.room += room_of(&meta);
+            }
+            Action::Delete { path, directory } => {
+                match self.at(&path) {
+                    Ok(Found::Entry { kind: FileType::Directory, device })
+                        if directory && Some(device) != self.device =>
+                    {
+                        return Err(io::Error::other("another file system is mounted there"));
+                    }
+                    Ok(Found::Entry { .. } | Found::Free) => {}
+                    // it is gone already
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+                self.removed.insert(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn waiting(&self, path: &RelPath) -> Option<super::stage::Waiting> {
+        self.stage.and_then(|stage| stage.waiting(path))
+    }
+
+    /// A rename to `path` must be possible.
+    fn replace(&mut self, path: &RelPath) -> io::Result<()> {
+        if self.at(path)?.is_dir() && !self.removed.contains(path) {
+            return Err(io::Error::other("a directory is in its way"));
+        }
+        Ok(())
+    }
+
+    /// What is at `path`; its directory must be there, now or by then, and on the tree's own file system.
+    fn at(&mut self, path: &RelPath) -> io::Result<Found> {
+        let Some(parent) = path.parent() else { return Ok(Found::Free) };
+        let Some(cursor) = &mut self.cursor else { return self.made_only(&parent) };
+        let found = match cursor.directory(&parent) {
+            Ok(dir) => {
+                let stat = meta::stat_fd(dir)?;
+                check_changeable(&stat)?;
+                if Some(device(&stat)) != self.device {
+                    return Err(io::Error::other(
+                        "another file system is mounted inside the dataset: make that directory a dataset of its own, or \
+                         exclude it",
+                    ));
+                }
+                look(dir, path.name().unwrap_or_default())
+            }
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(stat) => {
+                check_changeable(&stat)?;
+                let kind = FileType::from_raw_mode(stat.stx_mode.into());
+                Ok(Found::Entry { kind, device: device(&stat) })
+            }
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) => {
+                // no entry, or no directory yet
+                match cursor.directory(&parent) {
+                    Ok(_) => Ok(Found::Free),
+                    Err(_) => self.made_only(&parent),
+                }
+            }
+            Err(error) if is_absent(&error) => self.made_only(&parent),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn made_only(&self, parent: &RelPath) -> io::Result<Found> {
+        if parent.is_root() || self.made.contains(parent) {
+            Ok(Found::Free)
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotFound, "its directory is not there"))
+        }
+    }
+}
+
+fn device(stat: &Statx) -> (u32, u32) {
+    (stat.stx_dev_major, stat.stx_dev_minor)
+}
+
+fn check_changeable(stat: &Statx) -> io::Result<()> {
+    let set = stat.stx_attributes.bits() & stat.stx_attributes_mask.bits();
+    if set & UNCHANGEABLE == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is immutable or append-only: see chattr(1)"))
+    }
+}
+
+fn name_of(path: &RelPath) -> u64 {
+    ENTRY + path.name().map_or(0, <[u8]>::len) as u64
+}
+
+fn room_of(meta: &Meta) -> u64 {
+    let bytes = meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    if bytes == 0 { 0 } else { BLOCK + bytes as u64 }
+}

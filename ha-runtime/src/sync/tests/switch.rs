@@ -1,0 +1,267 @@
+//! The switch is all or nothing wherever it is cut, and what came before the cut need not come again.
+
+use ha_core::replication::manifest::Meta;
+use ha_core::replication::path::RelPath;
+use ha_core::replication::wire::{Action, Frame, Transaction};
+use proptest::prelude::*;
+
+use super::guards::{converse_with, ready_pair, state_of};
+use super::random::{any_things, make};
+use super::*;
+
+const TRANSACTION: Transaction = Transaction { server: 77, id: 1234 };
+
+fn number(pair: &Pair) -> u64 {
+    Replica::load(&pair.dir.path().join("state")).unwrap().number
+}
+
+/// Brings the replica to the source against an agent that is stopped after so many of its looks whether to. Also says how
+/// often it looked.
+fn push_until(pair: &Pair, looks: i64) -> (Result<FilesReport, SyncError>, i64) {
+    let (here, there) = UnixStream::pair().unwrap();
+    let node = pair.node(Box::new(|_| passive_slave()));
+    node.patience.store(looks, std::sync::atomic::Ordering::Relaxed);
+    let trees = pair.near_trees();
+    let guard = ha_core::replication::guard::DeleteGuard { max_percent: 100, max_files: 1000 };
+    let options = PushOptions { guard, ..PushOptions::default() };
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            serve(&there, &there, &node).ok();
+            // as the end of a process does
+            there.shutdown(std::net::Shutdown::Both).ok();
+        });
+        let mut client = Client::open(here, &hello())?;
+        client.push_files(GENERATION, &trees, &options, &mut |_| {})
+    });
+    (result, looks - node.patience.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+/// Finishes what is promised, as the next opening or the daemon does, stopped after so many steps.
+fn settle(pair: &Pair, steps: usize) -> Result<Settled, Unsettled> {
+    let left = std::cell::Cell::new(steps);
+    let cancelled = || left.replace(left.get().saturating_sub(1)) == 0;
+    let (trees, state) = ([pair.tree("far", &pair.far_filter)], pair.dir.path().join("state"));
+    let ground = Ground {
+        trees: &trees,
+        state_directory: &state,
+        trash_directory: pair.trash(),
+        trash_limit: TrashLimit::default(),
+        cancelled: &cancelled,
+    };
+    ground.settle(Occasion::StandingBy, passive_slave(), &mut |_| Ok(Fate::Committed))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_switch_that_is_cut_after_any_step_and_again_in_its_repetition_ends_as_if_it_had_not_been(
+        near in any_things(), far in any_things(), again in 0..8usize,
+    ) {
+        let fresh = || {
+            let pair = Pair::new();
+            make(&pair.near(""), &near);
+            make(&pair.far(""), &far);
+            fs::write(pair.near("always"), "there").unwrap();
+            pair
+        };
+        let (whole, looks) = push_until(&fresh(), i64::MAX);
+        whole.unwrap();
+        for looks in (0..looks).rev() {
+            let pair = fresh();
+            match push_until(&pair, looks).0 {
+                // the goodbye, after the switch
+                Ok(_) => continue,
+                Err(SyncError::Remote { kind: ErrorKind::Partial, .. }) => {}
+                // before the switch nothing changes, which other tests see to
+                Err(SyncError::Remote { kind: ErrorKind::Cancelled, .. } | SyncError::Cut(_)) => break,
+                Err(error) => panic!("{error}"),
+            }
+            prop_assert_eq!(number(&pair), 0);
+            // cut again, a few steps into the repetition
+            match settle(&pair, again) {
+                Err(Unsettled::Cancelled) => prop_assert_eq!(number(&pair), 0),
+                Ok(Settled::CarriedOut(_)) => {}
+                other => panic!("{other:?}"),
+            }
+            let settled = settle(&pair, usize::MAX).unwrap();
+            prop_assert!(matches!(settled, Settled::CarriedOut(_) | Settled::Nothing), "{:?}", settled);
+            prop_assert_eq!(number(&pair), 1);
+            pair.assert_equal();
+            prop_assert_eq!(settle(&pair, usize::MAX).unwrap(), Settled::Nothing);
+        }
+    }
+}
+
+fn frames(also: &[Frame]) -> Vec<Frame> {
+    let generation = GENERATION;
+    let path = |name: &str| RelPath::new(name).unwrap();
+    let digest = *blake3::hash(b"abc").as_bytes();
+    let step = |action| Frame::Step { generation, dataset: 0, action };
+    let all = [
+        Frame::Hello(hello()),
+        Frame::Begin { generation },
+        Frame::File { generation, dataset: 0, path: path("d/1"), size: 3, meta: own_meta() },
+        Frame::Data { generation, bytes: b"abc".to_vec() },
+        Frame::FileEnd { generation, digest },
+        step(Action::Place { path: path("d/1") }),
+        step(Action::Delete { path: path("d/2"), directory: false }),
+        Frame::Prepare { generation },
+    ];
+    [&all, also].concat()
+}
+
+fn own_meta() -> Meta {
+    let process = fs::metadata("/proc/self").unwrap();
+    Meta { uid: process.uid(), gid: process.gid(), mode: 0o644, ..Meta::default() }
+}
+
+const ARM: Frame = Frame::Arm { generation: GENERATION, transaction: TRANSACTION };
+
+#[test]
+fn what_is_armed_happens_if_its_transaction_was_committed_and_only_then() {
+    let fates = [
+        (Ok(Fate::Committed), 2),
+        (Ok(Fate::RolledBack), 1),
+        (Ok(Fate::Unknown("it is too long ago".to_owned())), 1),
+        (Err("nobody answers".to_owned()), 1),
+    ];
+    for (fate, expected) in fates {
+        let pair = ready_pair();
+        let before = state_of(&pair);
+        let mut node = pair.node(Box::new(|_| passive_slave()));
+        node.fate = fate.clone();
+        // the near end is gone right after it has armed
+        let said = converse_with(&node, &frames(&[ARM]));
+        assert!(said.contains(&Frame::Armed { generation: GENERATION }), "{said:?}");
+        assert_eq!(*node.fates.lock().unwrap(), [TRANSACTION]);
+        assert_eq!(number(&pair), expected, "{fate:?}");
+        let switched = !pair.far("d/2").exists() && fs::read(pair.far("d/1")).unwrap() == b"abc";
+        assert_eq!(switched, expected == 2, "{fate:?}");
+        assert!(!node.notes.lock().unwrap().is_empty(), "it is told");
+        if fate.is_err() {
+            // nothing is replicated until it is known
+            let said =
+                converse_with(&node, &[Frame::Hello(hello()), Frame::Begin { generation: GENERATION }]);
+            let refused = said.iter().any(
+                |frame| matches!(frame, Frame::Error { message, .. } if message.contains("nobody answers")),
+            );
+            assert!(refused, "{said:?}");
+            assert_eq!(state_of(&pair).1, before.1);
+            node.fate = Ok(Fate::Committed);
+            converse_with(&node, &[Frame::Hello(hello()), Frame::Begin { generation: GENERATION }]);
+            assert_eq!(number(&pair), 2);
+        }
+        pair.push().unwrap();
+        pair.assert_equal();
+    }
+}
+
+#[test]
+fn a_switch_is_not_made_up_for_once_the_node_has_been_something_else() {
+    let pair = ready_pair();
+    let mut node = pair.node(Box::new(|_| passive_slave()));
+    node.fate = Err("not yet".to_owned());
+    converse_with(&node, &frames(&[ARM]));
+    let before = state_of(&pair).1;
+    let later = NodeState { generation: GENERATION + 2, ..passive_slave() };
+    let mut node = pair.node(Box::new(move |_| later));
+    node.fate = Ok(Fate::Committed);
+    converse_with(&node, &[Frame::Hello(hello()), Frame::Begin { generation: GENERATION + 2 }]);
+    assert_eq!((number(&pair), state_of(&pair).1), (1, before));
+    assert!(node.fates.lock().unwrap().is_empty());
+    assert!(node.notes.lock().unwrap().iter().any(|note| note.contains("role or activity changed")));
+}
+
+#[test]
+fn what_came_whole_before_a_cut_does_not_travel_again() {
+    let pair = Pair::new();
+    for index in 0..30 {
+        write(pair.near(format!("d/{index}")), vec![index; 50_000]);
+    }
+    let (here, there) = UnixStream::pair().unwrap();
+    let node = pair.node(Box::new(|_| passive_slave()));
+    let trees = pair.near_trees();
+    std::thread::scope(|scope| {
+        let agent = scope.spawn(|| serve(&there, &there, &node));
+        let mut client = Client::open(here.try_clone().unwrap(), &hello()).unwrap();
+        let cut = &mut |progress: Progress| {
+            if progress.done == 1_000_000 {
+                here.shutdown(std::net::Shutdown::Both).unwrap();
+            }
+        };
+        client.push_files(GENERATION, &trees, &PushOptions::default(), cut).unwrap_err();
+        drop(agent.join().unwrap());
+    });
+    assert!(!pair.far("d").exists(), "nothing is in force");
+    // one of them changed since
+    write(pair.near("d/3"), "other");
+    let report = pair.push().unwrap();
+    pair.assert_equal();
+    assert!(report.resumed >= 10 && report.resumed + report.sent == 30, "{report:?}");
+    assert!(report.bytes_sent < 1_100_000, "{report:?}");
+    assert_eq!((report.number, number(&pair)), (1, 1));
+    let again = pair.push().unwrap();
+    assert_eq!((again.number, again.changed), (1, 0), "nothing new is no new replication");
+}
+
+#[test]
+fn contents_that_somebody_else_put_where_ours_waited_are_not_believed() {
+    let pair = Pair::new();
+    for index in 0..3 {
+        write(pair.near(format!("{index}")), vec![index; 5_000]);
+    }
+    let file = |name: &str| Frame::File {
+        generation: GENERATION,
+        dataset: 0,
+        path: RelPath::new(name).unwrap(),
+        size: 3,
+        meta: own_meta(),
+    };
+    let data = Frame::Data { generation: GENERATION, bytes: b"abc".to_vec() };
+    let end = Frame::FileEnd { generation: GENERATION, digest: *blake3::hash(b"abc").as_bytes() };
+    let node = pair.node(Box::new(|_| passive_slave()));
+    let begin = [Frame::Hello(hello()), Frame::Begin { generation: GENERATION }];
+    let two = [file("a"), data.clone(), end.clone(), file("b"), data, end];
+    converse_with(&node, &[begin.as_slice(), two.as_slice()].concat());
+    let stage = names_below(&pair.far("")).into_iter().find(|name| name.ends_with("/1")).expect("it waits");
+    fs::remove_file(&stage).unwrap();
+    fs::write(&stage, "xyz").unwrap();
+    let said = converse_with(&node, &[begin.as_slice(), &[Frame::AskKept]].concat());
+    assert!(said.contains(&Frame::Ready { number: 0, kept: 1 }), "{said:?}");
+    let kept = said.iter().find_map(|frame| match frame {
+        Frame::Kept { contents, last: true } => Some(contents.clone()),
+        _ => None,
+    });
+    assert_eq!(kept.unwrap().iter().map(|one| one.path.to_string()).collect::<Vec<_>>(), ["b"]);
+    pair.push().unwrap();
+    pair.assert_equal();
+}
+
+#[test]
+fn a_step_that_could_never_be_done_is_refused_before_anything_is_decided() {
+    let pair = ready_pair();
+    let before = state_of(&pair);
+    let node = pair.node(Box::new(|_| passive_slave()));
+    let path = |name: &str| RelPath::new(name).unwrap();
+    for action in [
+        Action::MakeDir { path: path("d/1") },
+        Action::MakeDir { path: path("nowhere/deep") },
+        Action::Place { path: path("never") },
+        Action::Symlink { path: path("d"), target: b"x".to_vec(), meta: own_meta() },
+        Action::Link { path: path("other"), to: path("d") },
+        Action::SetMeta { path: path("never"), meta: own_meta() },
+    ] {
+        let frames = [
+            Frame::Hello(hello()),
+            Frame::Begin { generation: GENERATION },
+            Frame::Step { generation: GENERATION, dataset: 0, action: action.clone() },
+            Frame::Prepare { generation: GENERATION },
+            Frame::Commit { generation: GENERATION },
+        ];
+        let said = converse_with(&node, &frames);
+        let refused = said.iter().any(|frame| matches!(frame, Frame::Error { kind: ErrorKind::Failed, .. }));
+        assert!(refused, "{action:?}: {said:?}");
+        assert_eq!(state_of(&pair), before, "{action:?}");
+    }
+}
