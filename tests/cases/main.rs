@@ -9,6 +9,7 @@ mod commit;
 mod configure;
 mod database;
 mod engine;
+mod faults;
 mod files;
 mod harness;
 mod hosts;
