@@ -44,8 +44,16 @@ pub(crate) struct Replication {
 
 /// Runs `wazo-ha replicate PART` in the master.
 pub(crate) fn replicate(stage: &Stage, part: Part) -> Replication {
-    let (sample, out) =
-        measure::run(stage.lab(), &format!("/usr/bin/wazo-ha replicate {} --json", part.word()));
+    run(stage, &format!("/usr/bin/wazo-ha replicate {} --json", part.word()))
+}
+
+/// Has the daemon compare a part only if it has seen a change.
+pub(crate) fn replicate_if_changed(stage: &Stage, part: Part) -> Replication {
+    run(stage, &format!("/usr/bin/wazo-ha replicate {} --if-changed --json", part.word()))
+}
+
+fn run(stage: &Stage, verb: &str) -> Replication {
+    let (sample, out) = measure::run(stage.lab(), verb);
     let report: Value = serde_json::from_str(&out)
         .unwrap_or_else(|error| panic!("the report of a replication: {error}: {out}"));
     Replication {

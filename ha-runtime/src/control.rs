@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lock::LOCK_DIRECTORY;
+use crate::replicate::Scope;
 use crate::report::{Failure, Report, Verdict};
 use crate::root::Root;
 
@@ -44,9 +45,9 @@ pub enum Request {
     /// Replicate now.
     Replicate {
         /// Files.
-        files: bool,
+        files: Scope,
         /// The database.
-        database: bool,
+        database: Scope,
         /// All of it, whatever the digests say.
         full: bool,
         /// Only plan.

@@ -1,6 +1,7 @@
 //! One replication from this master to its slave: trees and tables, all of it or nothing.
 //!
-//! 1. The slave's agent takes its lock and settles what an earlier replication left ([`Client::stage_files`]).
+//! 1. The slave's agent takes its lock and settles what an earlier replication left
+//!    ([`Client::stage_files`](crate::agent::Client::stage_files)).
 //! 2. Contents and steps go over; they wait on the slave's disk, and nothing has changed yet.
 //! 3. The tables are compared and written in one transaction ([`db::replicate`]).
 //! 4. Immediately before COMMIT the agent is told which transaction that is. It writes down that the files change if, and
@@ -27,6 +28,7 @@ use ha_core::replication::filter::Filter;
 use ha_core::replication::guard::DeleteGuard;
 use ha_core::replication::tables::Exclusions;
 use ha_core::replication::wire::Outcome;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -64,7 +66,8 @@ pub struct Job {
 }
 
 /// What a job does about one part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Nothing, and nothing is said about it.
     LeftOut,
@@ -87,11 +90,6 @@ impl Job {
 }
 
 impl Scope {
-    /// For a part that is, or is not, asked for.
-    pub fn of(wanted: bool) -> Scope {
-        if wanted { Scope::Compared } else { Scope::LeftOut }
-    }
-
     /// Whether the part is to be compared, when the slave is known to have it, or not.
     fn is_due(self, is_known: bool) -> bool {
         match self {
@@ -394,7 +392,11 @@ fn kept_back(failed: &str, failure: &Failure) -> Failure {
 /// The slave has this part as it is.
 fn unchanged(part: &'static str) -> Report {
     let text = format!("{part}: unchanged since it was compared last");
-    Report::new(text, json!({ "part": part, "unchanged": true }))
+    let json = json!({
+        "part": part, "mode": "incremental", "unchanged": true, "verified": false,
+        "seconds": 0.0, "bytes_sent": 0, "bytes_received": 0, "changed": 0,
+    });
+    Report::new(text, json)
 }
 
 /// The trees that are copied: the profile's, and the operator's own; the operator's exclusions apply to all.

@@ -70,6 +70,23 @@ fn a_change_is_on_the_slave_within_seconds_without_a_schedule() {
 }
 
 #[test]
+fn a_verb_behind_the_gate_compares_only_what_may_have_changed() {
+    let Some(pair) = Pair::wazo().settings(on_change()).database(5, 1).up() else { return };
+    await_everything(&pair);
+    let unchanged = || {
+        let out = pair.ha(Host::Master, "replicate --if-changed --json").ok();
+        let parts: serde_json::Value = serde_json::from_str(&out).unwrap();
+        [0, 1].map(|part| parts[part]["unchanged"] == true)
+    };
+    assert_eq!(unchanged(), [true, true]);
+    // the other node's own counters are asked as well; of its files nobody but a comparison knows
+    pair.sql(Host::Slave, "update userfeatures set lastname = 'written by somebody' where id = 1;");
+    assert_eq!(unchanged(), [true, false]);
+    assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
+    assert_eq!(unchanged(), [true, true]);
+}
+
+#[test]
 fn a_change_that_waits_is_told_and_comes_when_the_slave_is_back() {
     let Some(pair) = Pair::wazo().settings(on_change()).database(5, 1).up() else { return };
     await_everything(&pair);

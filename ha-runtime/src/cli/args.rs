@@ -141,8 +141,11 @@ pub(crate) struct Replicate {
     #[arg(value_enum, default_value = "all")]
     pub(crate) part: Part,
     /// Everything, whatever the digests say
-    #[arg(long)]
+    #[arg(long, conflicts_with = "if_changed")]
     pub(crate) full: bool,
+    /// Compare nothing that the daemon, which looks out for changes, knows to be on the slave
+    #[arg(long)]
+    pub(crate) if_changed: bool,
     /// The slave, when it is not the configured one (the scripts' argument)
     #[arg(long, value_name = "IP", hide = true)]
     pub(crate) slave: Option<String>,

@@ -129,10 +129,11 @@ fn configure(context: &Context, wanted: RoleRequest, dry_run: bool) -> Verdict {
 }
 
 fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool, json: bool) -> Verdict {
+    let scope = if wanted.if_changed { Scope::IfChanged } else { Scope::Compared };
     let (files, database) = match wanted.part {
-        Part::Files => (true, false),
-        Part::Database => (false, true),
-        Part::All => (true, true),
+        Part::Files => (scope, Scope::LeftOut),
+        Part::Database => (Scope::LeftOut, scope),
+        Part::All => (scope, scope),
     };
     let role = context.role()?;
     let (ha_core::Role::Master, Some(peer)) = (role.role(), role.peer()) else {
@@ -150,7 +151,6 @@ fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool
     if let Some(verdict) = control::ask(&context.root, &request, REPLICATION) {
         return verdict;
     }
-    let (files, database) = (Scope::of(files), Scope::of(database));
     let job = Job { peer, files, database, full: wanted.full, dry_run };
     let bar = super::progress::Bar::on_terminal(json);
     let outcome = block_on(async {

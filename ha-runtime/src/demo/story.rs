@@ -13,6 +13,7 @@ use super::seen::Seen;
 use super::stage::{HOLD, Props, Stage};
 use super::timeline::{Timeline, Who};
 use crate::control::Request;
+use crate::replicate::Scope;
 use crate::report::{Blame, Failure};
 use crate::settings::{DEFAULT_PATH, Settings};
 use crate::sip::Server;
@@ -124,9 +125,14 @@ impl<'a> Story<'a> {
         self.until("all phones at the master", |seen| seen.all_at(Server::Primary))
     }
 
+    /// Both parts, or the files alone where there is no PostgreSQL.
+    fn replication(&self) -> Request {
+        let database = if self.data.servers.is_some() { Scope::Compared } else { Scope::LeftOut };
+        Request::Replicate { files: Scope::Compared, database, full: false, dry_run: false }
+    }
+
     fn replicate(&mut self) -> Result<Value, Failure> {
-        let database = self.data.servers.is_some();
-        let request = Request::Replicate { files: true, database, full: false, dry_run: false };
+        let request = self.replication();
         let begun = Instant::now();
         let report = loop {
             match self.master.ask(&request, REPLICATION) {
@@ -185,8 +191,7 @@ impl<'a> Story<'a> {
 
     /// What the slave has now may be newer.
     fn refused_replication(&self) -> Result<(), Failure> {
-        let database = self.data.servers.is_some();
-        let request = Request::Replicate { files: true, database, full: false, dry_run: false };
+        let request = self.replication();
         let deadline = Instant::now() + HOLD / 2;
         loop {
             match self.master.ask(&request, REPLICATION) {

@@ -170,8 +170,8 @@ impl Driver {
 
     fn replicate(
         &mut self,
-        files: bool,
-        database: bool,
+        files: Scope,
+        database: Scope,
         full: bool,
         dry_run: bool,
         answer: oneshot::Sender<Verdict>,
@@ -185,7 +185,6 @@ impl Driver {
             let _ = answer.send(Err(Failure::guard(ha_core::event::Refusal::Yielded)));
             return;
         }
-        let (files, database) = (Scope::of(files), Scope::of(database));
         let job = Job { peer, files, database, full, dry_run };
         let (context, kept, alerts) = (self.context.clone(), self.kept.clone(), self.keeper.alerts());
         tokio::spawn(async move {
