@@ -13,8 +13,8 @@ use ssh2::{BlockDirections, Channel, ErrorCode, Session, Stream};
 use super::pace::Pace;
 use crate::far::{Counters, Ending, EndingSlot, Exit, Tail};
 
-/// Bytes of each buffer: what one SSH packet carries.
-const BLOCK: usize = 32 * 1024;
+/// Bytes of each buffer: what one SSH packet carries. libssh2 cuts a longer write in two.
+const BLOCK: usize = 32_700;
 
 /// What all lanes share during one pass over them.
 pub(super) struct Pass<'a> {
