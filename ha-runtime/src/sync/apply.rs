@@ -171,7 +171,7 @@ impl Switch {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(dir, name, flags, Mode::empty())?;
         match FileType::from_raw_mode(meta::stat_fd(&fd)?.stx_mode.into()) {
-            FileType::RegularFile | FileType::Directory => meta::apply(&fd, meta),
+            FileType::RegularFile | FileType::Directory => meta::apply_to_path(&fd, meta).map(drop),
             _ => Err(io::Error::other("it is no file or directory any more")),
         }
     }

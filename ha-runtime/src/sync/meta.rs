@@ -2,13 +2,14 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use ha_core::replication::manifest::{Meta, Mtime, Xattrs};
 use ha_core::replication::wire::MAX_XATTRS;
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
-    chownat, getxattr, lgetxattr, listxattr, llistxattr, removexattr, setxattr, statx, utimensat,
+    chownat, fchmod, fgetxattr, flistxattr, fremovexattr, fsetxattr, futimens, getxattr, lgetxattr,
+    listxattr, llistxattr, removexattr, setxattr, statx, utimensat,
 };
 use rustix::io::Errno;
 use rustix::process::fchdir;
@@ -75,11 +76,11 @@ impl Attributes {
     /// The attributes of the entry `name`; a symbolic link is not followed.
     pub(crate) fn of(&mut self, name: &CStr) -> rustix::io::Result<Xattrs> {
         match self.way {
-            Way::WorkingDirectory => xattrs(name.to_bytes(), Links::Kept),
+            Way::WorkingDirectory => xattrs_at(name.to_bytes()),
             Way::Proc => {
                 let length = self.path.len();
                 self.path.extend_from_slice(name.to_bytes());
-                let found = xattrs(&self.path, Links::Kept);
+                let found = xattrs_at(&self.path);
                 self.path.truncate(length);
                 found
             }
@@ -87,23 +88,76 @@ impl Attributes {
     }
 }
 
-/// The extended attributes of an open file or directory, also of one opened only as a path.
+/// The extended attributes of a file or directory that is open for reading or writing.
 pub(crate) fn xattrs_of(fd: impl AsFd) -> rustix::io::Result<Xattrs> {
-    xattrs(proc_path(fd).as_bytes(), Links::Followed)
+    Inode::Open(fd.as_fd()).xattrs()
 }
 
-/// Whether a path's last segment may be a symbolic link that leads on.
+/// Those of what has a name; when that is a symbolic link, the link itself is meant.
+fn xattrs_at(path: &[u8]) -> rustix::io::Result<Xattrs> {
+    xattrs(|names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
+}
+
+/// How a file or directory that was opened is reached.
 #[derive(Clone, Copy)]
-enum Links {
-    Kept,
-    Followed,
+enum Inode<'a> {
+    /// It is open for reading or writing.
+    Open(BorrowedFd<'a>),
+    /// It was opened as a path only, which most calls refuse: over the path of its descriptor, which takes far longer.
+    Path(BorrowedFd<'a>, &'a str),
 }
 
-fn xattrs(path: &[u8], links: Links) -> rustix::io::Result<Xattrs> {
-    let list = |names: &mut [u8]| match links {
-        Links::Kept => llistxattr(path, names),
-        Links::Followed => listxattr(path, names),
-    };
+impl<'a> Inode<'a> {
+    fn fd(self) -> BorrowedFd<'a> {
+        match self {
+            Inode::Open(fd) | Inode::Path(fd, _) => fd,
+        }
+    }
+
+    fn xattrs(self) -> rustix::io::Result<Xattrs> {
+        match self {
+            Inode::Open(fd) => {
+                xattrs(|names| flistxattr(fd, names), |name, value| fgetxattr(fd, name, value))
+            }
+            Inode::Path(_, path) => {
+                xattrs(|names| listxattr(path, names), |name, value| getxattr(path, name, value))
+            }
+        }
+    }
+
+    fn set_xattr(self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
+        match self {
+            Inode::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
+            Inode::Path(_, path) => setxattr(path, name, value, XattrFlags::empty()),
+        }
+    }
+
+    fn remove_xattr(self, name: &[u8]) -> rustix::io::Result<()> {
+        match self {
+            Inode::Open(fd) => fremovexattr(fd, name),
+            Inode::Path(_, path) => removexattr(path, name),
+        }
+    }
+
+    fn set_mode(self, mode: Mode) -> rustix::io::Result<()> {
+        match self {
+            Inode::Open(fd) => fchmod(fd, mode),
+            Inode::Path(_, path) => chmodat(CWD, path, mode, AtFlags::empty()),
+        }
+    }
+
+    fn set_mtime(self, mtime: Mtime) -> rustix::io::Result<()> {
+        match self {
+            Inode::Open(fd) => futimens(fd, &times(mtime)),
+            Inode::Path(_, path) => utimensat(CWD, path, &times(mtime), AtFlags::empty()),
+        }
+    }
+}
+
+fn xattrs(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Xattrs> {
     let mut few = [0; 512];
     let mut many = Vec::new();
     let names = match list(&mut few) {
@@ -122,11 +176,7 @@ fn xattrs(path: &[u8], links: Links) -> rustix::io::Result<Xattrs> {
     let mut value = vec![0; 64 << 10];
     let mut total = 0;
     for name in names.split(|byte| *byte == 0).filter(|name| is_copied(name)) {
-        let read = match links {
-            Links::Kept => lgetxattr(path, name, &mut value[..]),
-            Links::Followed => getxattr(path, name, &mut value[..]),
-        };
-        match read {
+        match get(name, &mut value) {
             Ok(length) => {
                 total += name.len() + length;
                 if total > MAX_XATTRS {
@@ -152,19 +202,27 @@ fn is_copied(name: &[u8]) -> bool {
         || (name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay."))
 }
 
-/// Gives the open file or directory `meta`; it may be opened as a path only. What is so already is not touched.
-pub(crate) fn apply(fd: impl AsFd, meta: &Meta) -> io::Result<()> {
-    let fd = fd.as_fd();
-    let path = proc_path(fd);
-    let stat = stat_fd(fd)?;
+/// Gives `meta` to the file or directory, which is open for reading or writing; says its inode. What is so already is not
+/// touched.
+pub(crate) fn apply(fd: impl AsFd, meta: &Meta) -> io::Result<u64> {
+    give(Inode::Open(fd.as_fd()), meta)
+}
+
+/// The same for one that was opened as a path only.
+pub(crate) fn apply_to_path(fd: impl AsFd, meta: &Meta) -> io::Result<u64> {
+    give(Inode::Path(fd.as_fd(), &proc_path(&fd)), meta)
+}
+
+fn give(inode: Inode<'_>, meta: &Meta) -> io::Result<u64> {
+    let stat = stat_fd(inode.fd())?;
     if (stat.stx_uid, stat.stx_gid) != (meta.uid, meta.gid) {
         let (owner, group) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        chownat(fd, c"", Some(owner), Some(group), AtFlags::EMPTY_PATH)?;
+        chownat(inode.fd(), c"", Some(owner), Some(group), AtFlags::EMPTY_PATH)?;
     }
     // after the owner, because a change of owner drops file capabilities
-    let present = xattrs_of(fd)?;
+    let present = inode.xattrs()?;
     for name in present.keys().filter(|name| !meta.xattrs.contains_key(*name)) {
-        removexattr(path.as_str(), &**name)?;
+        inode.remove_xattr(name)?;
     }
     for (name, value) in meta.xattrs.iter().filter(|(name, value)| present.get(*name) != Some(value)) {
         if !is_copied(name) {
@@ -173,12 +231,12 @@ pub(crate) fn apply(fd: impl AsFd, meta: &Meta) -> io::Result<()> {
                 "an extended attribute of a kind that is not copied",
             ));
         }
-        setxattr(path.as_str(), &**name, value, XattrFlags::empty())?;
+        inode.set_xattr(name, value)?;
     }
     // after the owner, because a change of owner drops set-id bits; after the ACL, whose mask the group bits are
-    chmodat(CWD, path.as_str(), Mode::from_raw_mode(meta.mode.into()), AtFlags::empty())?;
-    utimensat(CWD, path.as_str(), &times(meta.mtime), AtFlags::empty())?;
-    Ok(())
+    inode.set_mode(Mode::from_raw_mode(meta.mode.into()))?;
+    inode.set_mtime(meta.mtime)?;
+    Ok(stat.stx_ino)
 }
 
 /// Gives the symbolic link `name` its owner and time; the link itself is meant, not what it points to.
@@ -193,9 +251,9 @@ pub(crate) fn apply_to_symlink(dir: impl AsFd, name: &str, meta: &Meta) -> io::R
     Ok(())
 }
 
-/// Sets only the time of last write.
+/// Sets only the time of last write of what is open for reading or writing.
 pub(crate) fn set_mtime(fd: impl AsFd, mtime: Mtime) -> io::Result<()> {
-    Ok(utimensat(CWD, proc_path(fd).as_str(), &times(mtime), AtFlags::empty())?)
+    Ok(Inode::Open(fd.as_fd()).set_mtime(mtime)?)
 }
 
 fn times(mtime: Mtime) -> Timestamps {

@@ -163,9 +163,8 @@ impl Stage {
     pub(crate) fn keep(&mut self, incoming: &Incoming) -> Result<Waiting, TreeError> {
         let fail =
             |error| self.tree.error("set owner, mode, times and attributes of a new", &incoming.path, error);
-        meta::apply(incoming.file(), incoming.meta()).map_err(fail)?;
-        let stat = meta::stat_fd(incoming.file()).map_err(|error| fail(error.into()))?;
-        let waiting = Waiting { number: incoming.number(), inode: stat.stx_ino };
+        let inode = meta::apply(incoming.file(), incoming.meta()).map_err(fail)?;
+        let waiting = Waiting { number: incoming.number(), inode };
         if let Some(earlier) = self.files.insert(incoming.path.clone(), waiting) {
             // what cannot be removed now goes with the directory
             let _ = unlinkat(&self.dir, earlier.name(), AtFlags::empty());

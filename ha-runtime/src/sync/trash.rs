@@ -146,7 +146,7 @@ fn copy(cursor: &mut Cursor, path: &RelPath, to: &Path) -> io::Result<()> {
     let mut out = File::options().write(true).create_new(true).mode(0o600).open(to)?;
     io::copy(&mut from, &mut out)?;
     out.sync_all()?;
-    meta::apply(&out, &meta_of(&from, &meta::stat_fd(&from)?)?)
+    meta::apply(&out, &meta_of(&from, &meta::stat_fd(&from)?)?).map(drop)
 }
 
 fn copy_link(dir: BorrowedFd<'_>, name: &[u8], to: &Path) -> io::Result<()> {
