@@ -32,11 +32,22 @@ pub(crate) struct Rehearsal<'a> {
     /// `None`: the tree is not there yet.
     cursor: Option<Cursor>,
     device: Option<(u32, u32)>,
+    /// The directory that was looked at last.
+    above: Option<(RelPath, Above)>,
     /// Directories that an earlier step makes.
     made: BTreeSet<RelPath>,
     /// What an earlier step removes.
     removed: BTreeSet<RelPath>,
     room: u64,
+}
+
+/// What the directory is that a step changes.
+#[derive(Clone, Copy)]
+enum Above {
+    /// It is there.
+    There,
+    /// It is not, but an earlier step makes it.
+    Made,
 }
 
 /// What stands where a step leads to.
@@ -73,6 +84,7 @@ impl<'a> Rehearsal<'a> {
             stage,
             device: stat.map(|stat| device(&stat)),
             cursor: root.map(Cursor::new),
+            above: None,
             made: BTreeSet::new(),
             removed: BTreeSet::new(),
             room: 0,
@@ -160,11 +172,33 @@ impl<'a> Rehearsal<'a> {
 
     /// What is at `path`; its directory must be there, now or by then, and on the tree's own file system.
     fn at(&mut self, path: &RelPath) -> io::Result<Found> {
-        let Some(parent) = path.parent() else { return Ok(Found::Free) };
-        let Some(cursor) = &mut self.cursor else { return self.made_only(&parent) };
-        let found = match cursor.directory(&parent) {
-            Ok(dir) => {
-                let stat = meta::stat_fd(dir)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return Ok(Found::Free) };
+        // steps come directory by directory
+        let above = match self.above.take() {
+            Some((last, above)) if last == parent => above,
+            _ => self.look_at_directory(&parent)?,
+        };
+        self.above = Some((parent.clone(), above));
+        let (Above::There, Some(cursor)) = (above, &mut self.cursor) else { return Ok(Found::Free) };
+        match cursor.directory(&parent).and_then(|dir| look(dir, name)) {
+            Ok(stat) => {
+                check_changeable(&stat)?;
+                let kind = FileType::from_raw_mode(stat.stx_mode.into());
+                Ok(Found::Entry { kind, device: device(&stat) })
+            }
+            Err(error) if is_absent(&error) => Ok(Found::Free),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether entries of a directory can be changed, now or once earlier steps have made it.
+    fn look_at_directory(&mut self, path: &RelPath) -> io::Result<Above> {
+        let found = self
+            .cursor
+            .as_mut()
+            .map(|cursor| meta::stat_fd(cursor.directory(path)?).map_err(io::Error::from));
+        match found {
+            Some(Ok(stat)) => {
                 check_changeable(&stat)?;
                 if Some(device(&stat)) != self.device {
                     return Err(io::Error::other(
@@ -172,31 +206,16 @@ impl<'a> Rehearsal<'a> {
                          exclude it",
                     ));
                 }
-                look(dir, path.name().unwrap_or_default())
+                Ok(Above::There)
             }
-            Err(error) => Err(error),
-        };
-        match found {
-            Ok(stat) => {
-                check_changeable(&stat)?;
-                let kind = FileType::from_raw_mode(stat.stx_mode.into());
-                Ok(Found::Entry { kind, device: device(&stat) })
-            }
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) => {
-                // no entry, or no directory yet
-                match cursor.directory(&parent) {
-                    Ok(_) => Ok(Found::Free),
-                    Err(_) => self.made_only(&parent),
-                }
-            }
-            Err(error) if is_absent(&error) => self.made_only(&parent),
-            Err(error) => Err(error),
+            Some(Err(error)) if !is_absent(&error) => Err(error),
+            Some(Err(_)) | None => self.made_only(path),
         }
     }
 
-    fn made_only(&self, parent: &RelPath) -> io::Result<Found> {
+    fn made_only(&self, parent: &RelPath) -> io::Result<Above> {
         if parent.is_root() || self.made.contains(parent) {
-            Ok(Found::Free)
+            Ok(Above::Made)
         } else {
             Err(io::Error::new(io::ErrorKind::NotFound, "its directory is not there"))
         }
