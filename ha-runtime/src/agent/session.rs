@@ -312,7 +312,7 @@ impl<'a, W: Write> Session<'a, W> {
 
     /// What waits from an earlier replication.
     fn kept(&mut self) -> Result<(), Refusal> {
-        let Some(open) = &self.open else {
+        let Some(open) = &mut self.open else {
             return refuse(ErrorKind::Protocol, "no replication is open");
         };
         let mut frames = Vec::new();

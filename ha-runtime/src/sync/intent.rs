@@ -31,6 +31,9 @@ const DIRECTORY: &str = "intent";
 
 /// A file without content that keeps room free until the switch begins, as a stage's does.
 const BALLAST: &str = "ballast";
+/// Bytes of contents that came whole and must come again when an agent is killed: the list of contents is written by
+/// blocks.
+const UNLISTED: u64 = 1 << 20;
 /// What the documents at the end of a switch need.
 const ROOM: u64 = 64 << 10;
 
@@ -214,7 +217,9 @@ pub(crate) struct Draft {
     directory: IntentDirectory,
     trees: Vec<Tree>,
     stages: Vec<Option<Stage>>,
-    contents: Sealing,
+    contents: BufWriter<Sealing>,
+    /// Bytes of the contents that are not in the list on the disk yet.
+    unlisted: u64,
     steps: BufWriter<Sealing>,
     /// Contents that wait, and steps.
     counts: (u64, u64),
@@ -248,7 +253,15 @@ impl Draft {
         }
         let (contents, count) = take_up(&directory.file("contents"), &mut stages).map_err(failed)?;
         let steps = BufWriter::new(Sealing::new(create(&directory.file("steps")).map_err(failed)?));
-        Ok(Draft { directory, trees: trees.to_vec(), stages, contents, steps, counts: (count, 0) })
+        Ok(Draft {
+            directory,
+            trees: trees.to_vec(),
+            stages,
+            contents: BufWriter::new(contents),
+            unlisted: 0,
+            steps,
+            counts: (count, 0),
+        })
     }
 
     /// How many contents wait.
@@ -262,8 +275,10 @@ impl Draft {
     }
 
     /// What waits, as it was when it was received.
-    pub(crate) fn waiting(&self) -> Result<impl Iterator<Item = Content> + '_, TreeError> {
+    pub(crate) fn waiting(&mut self) -> Result<impl Iterator<Item = Content> + '_, TreeError> {
+        let flushed = self.contents.flush();
         let failed = |error| self.directory.error("read the list of contents in", error);
+        flushed.map_err(failed)?;
         let file = File::open(self.directory.file("contents")).map_err(failed)?;
         let listed = Contents { input: BufReader::new(file), end: 0 };
         Ok(listed.filter(|(content, waiting)| self.waits(content, *waiting)).map(|(content, _)| content))
@@ -286,7 +301,13 @@ impl Draft {
         let mut bytes = Vec::new();
         let written = encode(&frame, &mut bytes).map_err(io::Error::other).and_then(|()| {
             bytes.extend(waiting.to_bytes());
-            self.contents.write_all(&bytes)
+            self.contents.write_all(&bytes)?;
+            self.unlisted += size;
+            if self.unlisted > UNLISTED {
+                self.unlisted = 0;
+                self.contents.flush()?;
+            }
+            Ok(())
         });
         self.counts.0 += 1;
         written.map_err(|error| self.directory.error("write to", error))
@@ -304,7 +325,7 @@ impl Draft {
 
     /// Goes through all steps, keeps the room that they need, and brings all of it to disk; from now on it can be promised.
     pub(crate) fn seal(&mut self) -> Result<Sealed, TreeError> {
-        let flushed = self.steps.flush();
+        let flushed = self.contents.flush().and_then(|()| self.steps.flush());
         flushed.map_err(|error| self.directory.error("write to", error))?;
         self.rehearse()?;
         for stage in self.stages.iter().flatten() {
@@ -312,7 +333,7 @@ impl Draft {
         }
         let failed = |error| self.directory.error("bring to disk", error);
         let steps = self.steps.get_ref().seal().map_err(failed)?;
-        let contents = self.contents.seal().map_err(failed)?;
+        let contents = self.contents.get_ref().seal().map_err(failed)?;
         if self.counts != (0, 0) {
             sync_directory(&self.directory.file("steps")).map_err(failed)?;
         }
