@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use cpu_time::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use ha_core::event::{Input, Output, Outputs};
+use ha_core::event::{Input, Output, Outputs, Replicated};
 use ha_core::health::{ProbeOutcome, Verdict};
 use ha_core::node::Node;
 use ha_core::services::Observed;
@@ -62,7 +62,11 @@ impl Peace {
                     self.answers.push_back(Input::Probe { id: *id, outcome: ProbeOutcome::Reply });
                 }
                 Output::Replicate { id, .. } => {
-                    self.answers.push_back(Input::Replicated { id: *id, succeeded: true });
+                    self.answers.push_back(Input::Replicated {
+                        id: *id,
+                        how: Replicated::Done,
+                        took: Duration::ZERO,
+                    });
                 }
                 Output::Persist(record) => {
                     self.answers.push_back(Input::Persisted { generation: record.generation, written: true });

@@ -61,13 +61,26 @@ pub enum Input {
     Replicated {
         /// As given out.
         id: ActionId,
-        /// Whether it succeeded.
-        succeeded: bool,
+        /// How.
+        how: Replicated,
+        /// Without what it waited for another one to end.
+        took: Duration,
     },
     /// Something that is replicated changed, or may have changed since it was last looked at.
     Changed,
     /// Somebody wants something.
     Command(Command),
+}
+
+/// How a replication ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Replicated {
+    /// The slave has what this node had when it began.
+    Done,
+    /// The slave serves, so that what it has may be newer; nothing was changed there.
+    SlaveServes,
+    /// It failed, or something else refused it.
+    Failed,
 }
 
 /// What a node asks for, in this order.

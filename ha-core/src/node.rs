@@ -214,6 +214,11 @@ impl Node {
         &self.role
     }
 
+    /// What is known of the peer.
+    pub fn peer(&self) -> Verdict {
+        self.machine.verdict()
+    }
+
     /// The record in force; what [`Output::Persist`] asked to be written last.
     pub fn record(&self) -> &Record {
         &self.record
@@ -283,7 +288,7 @@ impl Node {
             Input::Done { .. } => {}
             Input::Observed(observed) => self.step(Event::Observed(observed), &mut out),
             Input::Persisted { generation, written } => self.persisted(generation, written, &mut out),
-            Input::Replicated { id, succeeded } => self.replicating.ended(id, succeeded, now.mono),
+            Input::Replicated { id, how, took } => self.replicating.ended(id, how, took, now.mono),
             Input::Changed => self.changed(),
             Input::Command(command) => self.command(command, &mut out),
         }

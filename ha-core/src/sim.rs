@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::distribution::ServiceState;
-use crate::event::{ActionFailed, ActionId, Command, Input, Output, ProbeId, Record, Target};
+use crate::event::{ActionFailed, ActionId, Command, Input, Output, ProbeId, Record, Replicated, Target};
 use crate::health::{ProbeOutcome, Rung};
 use crate::node::{Node, Policy};
 use crate::role::{PeerAddress, RoleConfig};
@@ -128,7 +128,7 @@ enum Happening {
     Probe(ProbeId, ProbeOutcome),
     Acted(ActionId, ServiceState),
     Persisted(u64, bool),
-    Replicated(ActionId),
+    Replicated(ActionId, Duration),
     Look,
 }
 
@@ -384,12 +384,17 @@ impl Pair {
             Happening::Persisted(generation, written) => {
                 self.feed(side, Input::Persisted { generation, written })
             }
-            Happening::Replicated(id) => {
+            Happening::Replicated(id, took) => {
                 let there = side.other();
                 let refused = self.node(there).is_some_and(|node| node.record().active);
-                let succeeded = !refused && self.hosts[there as usize].powered && self.path_is_whole();
-                self.say(side, if succeeded { "replicated" } else { "replication failed" });
-                self.feed(side, Input::Replicated { id, succeeded });
+                let reached = self.hosts[there as usize].powered && self.path_is_whole();
+                let (how, said) = match (reached, refused) {
+                    (true, false) => (Replicated::Done, "replicated"),
+                    (true, true) => (Replicated::SlaveServes, "the slave serves and is not replicated to"),
+                    (false, _) => (Replicated::Failed, "replication failed"),
+                };
+                self.say(side, said);
+                self.feed(side, Input::Replicated { id, how, took });
             }
             Happening::Look => {
                 let observed = self.host(side).observed();
@@ -463,7 +468,7 @@ impl Pair {
                     self.say(side, "replicate the change");
                 }
                 let takes = self.host(side).replication_takes;
-                self.later(side, takes, Happening::Replicated(id));
+                self.later(side, takes, Happening::Replicated(id, takes));
             }
             Output::Announce(decision) => self.say(side, &format!("{} {}", decision.rule, decision.why)),
             Output::Alert { key, raised: true, text } => self.say(side, &format!("alert {key}: {text}")),

@@ -7,8 +7,9 @@
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ha_core::replication::admission::{Receiver, Unwilling};
 use ha_core::replication::tables::Exclusions;
 use ha_core::replication::wire::State;
 
@@ -20,6 +21,8 @@ use crate::far_node;
 use crate::report::Failure;
 use crate::way::{self, Database};
 
+/// A line that is older is opened anew at its next use: a key that was taken away should not be of use for ever.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// Longest wait for a kept database to answer; after it, it is opened anew.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -74,32 +77,51 @@ impl Databases {
 /// An open line. Dropping it blocks nobody.
 pub struct Line {
     peer: IpAddr,
+    opened: Instant,
     agent: Agent,
     databases: Option<Result<Databases, Failure>>,
     /// Last, so that nothing is open over it when it is let go.
     session: Session,
 }
 
+/// A line whose parts all answered just now.
+pub struct Ready {
+    /// The line.
+    pub line: Line,
+    /// The slave's, as it is now.
+    pub state: State,
+    /// Whether it is the one that was kept.
+    pub is_kept: bool,
+}
+
+/// Whether a node that states this of itself may be replicated to.
+pub fn willing(state: &State) -> Result<(), Unwilling> {
+    let State { role, generation, active, .. } = *state;
+    Receiver { role, generation, active }.admits(generation)
+}
+
 impl Line {
     /// A line whose parts all answer, with the slave's state as it is now: `kept` if it leads there and still holds, else a
     /// new one.
     ///
-    /// A database that cannot be opened is no error here but of [`Line::databases`]: files need none.
+    /// A database that cannot be opened is no error here but of [`Line::databases`]: files need none. Over a kept line, a slave
+    /// that is not [willing] is not asked for its database.
     pub async fn ready(
         context: &Context,
         kept: Option<Line>,
         peer: IpAddr,
         wanted: Wanted,
-    ) -> Result<(Line, State), Failure> {
-        if let Some(mut line) = kept.filter(|line| line.peer == peer) {
+    ) -> Result<Ready, Failure> {
+        let is_usable = |line: &Line| line.peer == peer && line.opened.elapsed() < LONGEST;
+        if let Some(mut line) = kept.filter(is_usable) {
             match line.still_holds(context, wanted).await {
-                Ok(state) => return Ok((line, state)),
+                Ok(state) => return Ok(Ready { line, state, is_kept: true }),
                 Err(failure) => tracing::debug!("the line to {peer} is opened anew: {failure}"),
             }
         }
         let line = Line::open(context, peer, wanted).await?;
         let state = ask_state(&line.agent).await?;
-        Ok((line, state))
+        Ok(Ready { line, state, is_kept: false })
     }
 
     async fn open(context: &Context, peer: IpAddr, wanted: Wanted) -> Result<Line, Failure> {
@@ -124,7 +146,7 @@ impl Line {
         let (opened, source): (Result<_, Failure>, _) = tokio::join!(session, source);
         let (session, agent, replica) = opened?;
         let databases = source.zip(replica).map(|(source, replica)| both(source, replica));
-        Ok(Line { peer, agent, databases, session })
+        Ok(Line { peer, opened: Instant::now(), agent, databases, session })
     }
 
     /// The agent at its other end.
@@ -141,6 +163,11 @@ impl Line {
         }
     }
 
+    /// Logs out of both databases; session and agent stay.
+    pub fn let_databases_go(&mut self) {
+        self.databases = None;
+    }
+
     /// Closes it and waits until the other end knows.
     pub async fn close(self) {
         let Line { agent, databases, mut session, .. } = self;
@@ -152,11 +179,9 @@ impl Line {
 
     /// Asks everything that is wanted for a sign of life, and opens what is missing.
     async fn still_holds(&mut self, context: &Context, wanted: Wanted) -> Result<State, Failure> {
-        let (state, answer) = tokio::join!(ask_state(&self.agent), async {
-            wanted == Wanted::Agent || self.databases_answer().await
-        });
-        let state = state?;
-        if !answer {
+        let state = ask_state(&self.agent).await?;
+        let wants = wanted == Wanted::Databases && willing(&state).is_ok();
+        if wants && !self.databases_answer().await {
             // the old ones first: what they hold at the other end should be gone
             self.databases = None;
             let (source, replica) = tokio::join!(

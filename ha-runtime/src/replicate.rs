@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use ha_core::Role;
-use ha_core::replication::admission::Receiver;
+use ha_core::event::Replicated;
+use ha_core::replication::admission::Unwilling;
 use ha_core::replication::filter::Filter;
 use ha_core::replication::guard::DeleteGuard;
 use ha_core::replication::tables::Exclusions;
@@ -35,7 +36,7 @@ use crate::context::Context;
 use crate::db::{self, CommitGate, Mode, Purpose};
 use crate::driver::AlertLine;
 use crate::far_node;
-use crate::line::{Agent, Databases, Line, Wanted, blocking};
+use crate::line::{Agent, Databases, Line, Ready, Wanted, blocking, willing};
 use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Blame, Failure, Report, Verdict};
@@ -87,6 +88,13 @@ impl Job {
     pub fn changes(peer: IpAddr) -> Job {
         Job { files: Scope::IfChanged, database: Scope::IfChanged, ..Job::all(peer) }
     }
+
+    /// Whether it has not failed but waits: after each recovery the slave serves until the failback, and what changes
+    /// meanwhile comes then.
+    fn waits(&self, how: Replicated) -> bool {
+        let after_a_change = self.files != Scope::Compared && self.database != Scope::Compared;
+        after_a_change && how == Replicated::SlaveServes
+    }
 }
 
 impl Scope {
@@ -107,10 +115,29 @@ pub fn not_a_master(role: Role) -> Failure {
     ))
 }
 
-/// One alert when replication fails, one when it works again.
-pub fn tell(alerts: &AlertLine, outcome: &Verdict) {
-    match outcome {
+/// How a replication ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What is said of it.
+    pub verdict: Verdict,
+    /// For the node.
+    pub how: Replicated,
+    /// Without the wait for another one.
+    pub took: Duration,
+}
+
+impl Ended {
+    /// Before anything was attempted, or not as it should.
+    pub(crate) fn not_begun(failure: Failure) -> Ended {
+        Ended { verdict: Err(failure), how: Replicated::Failed, took: Duration::ZERO }
+    }
+}
+
+/// One alert when replication fails, one when it works again; none when a change only waits.
+pub fn tell(alerts: &AlertLine, job: &Job, ended: &Ended) {
+    match &ended.verdict {
         Ok(_) => alerts.clear("replication-failed", "replication works again"),
+        Err(_) if job.waits(ended.how) => {}
         Err(failure) => alerts.raise("replication-failed", &format!("Slave replication failed: {failure}")),
     }
 }
@@ -135,7 +162,7 @@ pub async fn run(
     kept: &Kept,
     job: &Job,
     progress: impl FnMut(Progress) + Send + 'static,
-) -> Verdict {
+) -> Ended {
     let lock = {
         let root = context.root.clone();
         let (owned, peer) = (context.clone(), job.peer);
@@ -145,23 +172,31 @@ pub async fn run(
             still_to_be_sent(&owned, peer)?;
             Ok(lock)
         })
-        .await?
+        .await
     };
-    let began = Utc::now();
+    let lock = match lock {
+        Ok(lock) => lock,
+        Err(failure) => return Ended::not_begun(failure),
+    };
+    let (began, clock) = (Utc::now(), Instant::now());
     let mut number = None;
+    let mut how = Replicated::Failed;
     let parts = match parts(context, kept, job, progress).await {
         Ok(Parts { number: confirmed, outcomes }) => {
             number = confirmed;
             outcomes
         }
-        Err(failure) => {
+        Err(NotBegun { failure, slave_serves }) => {
+            if slave_serves {
+                how = Replicated::SlaveServes;
+            }
             // the way was not even open: both parts failed
             let names = [("files", job.files), ("database", job.database)];
             let wanted = names.into_iter().filter(|(_, scope)| *scope != Scope::LeftOut);
             wanted.map(|(name, _)| (name, Err(failure.clone()))).collect()
         }
     };
-    if !job.dry_run {
+    if !job.dry_run && !job.waits(how) {
         let mut past = past(context).unwrap_or_default();
         for (name, outcome) in &parts {
             let part = if *name == "files" { &mut past.files } else { &mut past.database };
@@ -171,7 +206,11 @@ pub async fn run(
         past::save(context, &past);
     }
     drop(lock);
-    sum_up(parts)
+    let verdict = sum_up(parts);
+    if verdict.is_ok() {
+        how = Replicated::Done;
+    }
+    Ended { verdict, how, took: clock.elapsed() }
 }
 
 type PartOutcome = (&'static str, Verdict);
@@ -181,6 +220,12 @@ struct Parts {
     /// Of the replication that the slave has now, if it has confirmed one.
     number: Option<u64>,
     outcomes: Vec<PartOutcome>,
+}
+
+/// Why nothing was attempted.
+struct NotBegun {
+    failure: Failure,
+    slave_serves: bool,
 }
 
 fn sum_up(parts: Vec<PartOutcome>) -> Verdict {
@@ -221,19 +266,28 @@ async fn parts(
     kept: &Kept,
     job: &Job,
     progress: impl FnMut(Progress) + Send + 'static,
-) -> Result<Parts, Failure> {
+) -> Result<Parts, NotBegun> {
     let tables = context.profile().database.filter(|_| job.database != Scope::LeftOut);
     let wanted = if tables.is_some() { Wanted::Databases } else { Wanted::Agent };
     // before anything is read: what changes from here on is seen by the next
     let (sight, ready) =
         tokio::join!(kept.look(context), Line::ready(context, kept.take_line(), job.peer, wanted));
-    let (mut line, state) = ready?;
-    let receiver = Receiver { role: state.role, generation: state.generation, active: state.active };
-    if let Err(unwilling) = receiver.admits(state.generation) {
+    let Ready { mut line, state, is_kept } = match ready {
+        Ok(ready) => ready,
+        Err(failure) => {
+            kept.known().forget(job.files != Scope::LeftOut, job.database != Scope::LeftOut);
+            return Err(NotBegun { failure, slave_serves: false });
+        }
+    };
+    if let Err(unwilling) = willing(&state) {
+        kept.known().forget(job.files != Scope::LeftOut, job.database != Scope::LeftOut);
+        // whoever may not write there needs no login there
+        line.let_databases_go();
         kept.put_line(line);
-        return Err(Failure::guard(unwilling));
+        let slave_serves = unwilling == Unwilling::Active;
+        return Err(NotBegun { failure: Failure::guard(unwilling), slave_serves });
     }
-    kept.known().begin(state.generation, sight.clone());
+    kept.known().begin(state.generation, is_kept, sight.clone());
     let switch = Switch { agent: Arc::clone(line.agent()), generation: state.generation };
     let exclusions = tables.map(|tables| Exclusions::new(tables.exclude));
     let work = Work { context, kept, job, exclusions, sight, switch };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Node, Policy};
-use crate::event::{ActionId, Output};
+use crate::event::{ActionId, Output, Replicated};
 use crate::health::Verdict;
 use crate::role::Role;
 use crate::time::{Instant, Now};
@@ -27,8 +27,10 @@ pub enum ChangeWaits {
     Running,
     /// The node rests after the last replication.
     Resting,
-    /// The slave is not up.
+    /// The slave is down, or not heard of yet.
     Peer,
+    /// The slave serves: what it has may be newer.
+    Serves,
     /// Maintenance is on.
     Maintenance,
     /// Telephony was handed over: what this node has is not the newest.
@@ -44,6 +46,8 @@ enum Change {
     None,
     /// To be sent as soon as that is possible.
     Waits,
+    /// The slave serves, and did not take it: tried again when its verdict changes, or after the rest.
+    Declined,
     /// An attempt to send it failed: the next attempt is not made because of it.
     Failed,
 }
@@ -52,6 +56,7 @@ enum Change {
 struct Running {
     id: ActionId,
     began: Instant,
+    after_change: bool,
     /// A change waited when it began.
     carries: bool,
 }
@@ -102,7 +107,7 @@ impl Replicating {
         [
             self.scheduled_at.map(wall),
             self.again_at,
-            self.rests_until.filter(|_| self.change == Change::Waits),
+            self.rests_until.filter(|_| matches!(self.change, Change::Waits | Change::Declined)),
         ]
     }
 
@@ -111,27 +116,45 @@ impl Replicating {
         if verdict != Verdict::Down && std::mem::take(&mut self.missed) {
             self.again_at = Some(now);
         }
-        if verdict == Verdict::Up && self.change == Change::Failed {
-            self.change = Change::Waits;
+        match (verdict, self.change) {
+            (Verdict::Up | Verdict::Degraded, Change::Declined) => {
+                self.change = Change::Waits;
+                self.rests_until = None;
+            }
+            (Verdict::Up | Verdict::Degraded, Change::Failed) => self.change = Change::Waits,
+            (Verdict::Up | Verdict::Degraded, Change::None | Change::Waits)
+            | (Verdict::Unknown | Verdict::Down, _) => {}
         }
     }
 
-    pub(super) fn ended(&mut self, id: ActionId, succeeded: bool, now: Instant) {
+    /// It took so long; what it waited before that, for another one, costs nobody anything.
+    pub(super) fn ended(&mut self, id: ActionId, how: Replicated, took: Duration, now: Instant) {
         let Some(ended) = self.running.take_if(|running| running.id == id) else { return };
+        let rest = took.min(now - ended.began).saturating_mul(REST_FACTOR);
+        let succeeded = match how {
+            Replicated::Done => true,
+            Replicated::SlaveServes if ended.after_change => {
+                if self.change == Change::None {
+                    self.change = Change::Declined;
+                }
+                self.rests_until = Some(now + rest.max(FIRST_RETRY));
+                return;
+            }
+            Replicated::SlaveServes | Replicated::Failed => false,
+        };
         self.failures = if succeeded { 0 } else { (self.failures + 1).min(FAILURES_COUNTED + 1) };
         let doubled = 2u32.pow(self.failures.saturating_sub(1));
         self.again_at = (!succeeded).then(|| now + FIRST_RETRY * doubled);
         if !succeeded && ended.carries && self.change == Change::None {
             self.change = Change::Failed;
         }
-        let rest = (now - ended.began).saturating_mul(REST_FACTOR).max(SHORTEST_REST * doubled);
-        self.rests_until = Some(now + rest);
+        self.rests_until = Some(now + rest.max(SHORTEST_REST * doubled));
     }
 
-    fn began(&mut self, id: ActionId, now: Instant) {
+    fn began(&mut self, id: ActionId, after_change: bool, now: Instant) {
         let carries = self.change != Change::None;
         self.change = Change::None;
-        self.running = Some(Running { id, began: now, carries });
+        self.running = Some(Running { id, began: now, after_change, carries });
     }
 
     /// Whether the schedule, or an attempt that failed, wants one now.
@@ -163,13 +186,16 @@ impl Node {
     pub(super) fn replicate(&mut self, after_change: bool, out: &mut Vec<Output>) {
         let Some(peer) = self.role.peer() else { return };
         let id = ActionId(self.next_id());
-        self.replicating.began(id, self.now.mono);
+        self.replicating.began(id, after_change, self.now.mono);
         out.push(Output::Replicate { id, peer, after_change });
     }
 
     pub(super) fn replicate_when_due(&mut self, out: &mut Vec<Output>) {
         let due = self.replicating.is_due(&self.policy, self.now);
-        self.replicating.rests_until.take_if(|until| *until <= self.now.mono);
+        let rested = self.replicating.rests_until.take_if(|until| *until <= self.now.mono).is_some();
+        if rested && self.replicating.change == Change::Declined {
+            self.replicating.change = Change::Waits;
+        }
         let may = self.role.role() == Role::Master && self.machine.active() && !self.machine.maintenance();
         if due && may {
             if !self.replicating.is_running() && self.machine.verdict() != Verdict::Down {
@@ -190,15 +216,24 @@ impl Node {
         match self.replicating.change {
             Change::None => carried.then_some(ChangeWaits::Running),
             Change::Waits => self.in_the_way_of_a_change(),
+            Change::Declined => {
+                let way = self.in_the_way_of_a_change().filter(|way| *way != ChangeWaits::Resting);
+                Some(way.unwrap_or(ChangeWaits::Serves))
+            }
             Change::Failed => Some(self.in_the_way_of_a_change().unwrap_or(ChangeWaits::Failed)),
         }
     }
 
     fn in_the_way_of_a_change(&self) -> Option<ChangeWaits> {
+        let is_away = match self.machine.verdict() {
+            Verdict::Unknown | Verdict::Down => true,
+            // its telephony rests: that is how a slave that has served once stands by
+            Verdict::Up | Verdict::Degraded => false,
+        };
         let ways = [
             (!self.machine.active(), ChangeWaits::Yielded),
             (self.machine.maintenance(), ChangeWaits::Maintenance),
-            (self.machine.verdict() != Verdict::Up, ChangeWaits::Peer),
+            (is_away, ChangeWaits::Peer),
             (self.replicating.is_running(), ChangeWaits::Running),
             (self.replicating.rests_until.is_some(), ChangeWaits::Resting),
         ];

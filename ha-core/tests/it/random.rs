@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ha_core::event::{ActionFailed, ActionId, Command, Input, Output, ProbeId, Refusal};
+use ha_core::event::{ActionFailed, ActionId, Command, Input, Output, ProbeId, Refusal, Replicated};
 use ha_core::failback::FailbackPolicy;
 use ha_core::health::{ProbeOutcome, Verdict};
 use ha_core::node::{Node, Policy};
@@ -25,7 +25,7 @@ enum Given {
     Foreign(u64, bool),
     Observed(Observed),
     Persisted(bool),
-    Replicated(bool),
+    Replicated(Replicated, Duration),
     Changed,
     Command(Command),
     Reload,
@@ -69,6 +69,10 @@ fn commands() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn endings() -> impl Strategy<Value = Replicated> {
+    prop::sample::select(vec![Replicated::Done, Replicated::SlaveServes, Replicated::Failed])
+}
+
 fn given() -> impl Strategy<Value = Given> {
     prop_oneof![
         6 => Just(Given::Tick),
@@ -77,7 +81,7 @@ fn given() -> impl Strategy<Value = Given> {
         1 => (any::<u64>(), any::<bool>()).prop_map(|(id, good)| Given::Foreign(id, good)),
         2 => observations().prop_map(Given::Observed),
         4 => any::<bool>().prop_map(Given::Persisted),
-        1 => any::<bool>().prop_map(Given::Replicated),
+        1 => (endings(), 0u64..4_000_000).prop_map(|(how, took)| Given::Replicated(how, Duration::from_millis(took))),
         2 => Just(Given::Changed),
         2 => commands().prop_map(Given::Command),
         1 => Just(Given::Reload),
@@ -212,9 +216,9 @@ proptest! {
                 }
                 Given::Observed(observed) => Input::Observed(observed),
                 Given::Persisted(written) => Input::Persisted { generation: node.record().generation, written },
-                Given::Replicated(succeeded) => {
+                Given::Replicated(how, took) => {
                     let Some(id) = world.replication.take() else { continue };
-                    Input::Replicated { id, succeeded }
+                    Input::Replicated { id, how, took }
                 }
                 Given::Changed => Input::Changed,
                 Given::Command(command) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ha_core::event::{ActionId, Command, Input, Output, Target};
+use ha_core::event::{ActionId, Command, Input, Output, Replicated, Target};
 use ha_core::health::{ProbeOutcome, Rung, Verdict};
 use ha_core::node::ChangeWaits;
 use ha_core::services::Observed;
@@ -87,8 +87,17 @@ impl Master {
     }
 
     fn end(&mut self, succeeded: bool) {
+        self.end_as(if succeeded { Replicated::Done } else { Replicated::Failed });
+    }
+
+    fn end_as(&mut self, how: Replicated) {
+        // all the time that it ran, which the node knows
+        self.end_after(how, Duration::MAX);
+    }
+
+    fn end_after(&mut self, how: Replicated, took: Duration) {
         let id = self.running.take().expect("a replication runs");
-        self.give(Input::Replicated { id, succeeded });
+        self.give(Input::Replicated { id, how, took });
     }
 
     /// How many replications began since the last question.
@@ -136,12 +145,12 @@ fn a_change_is_replicated_at_once_exactly_when_nothing_is_in_its_way() {
                 _ if !on_change => None,
                 (false, ..) => Some(ChangeWaits::Yielded),
                 (true, true, _) => Some(ChangeWaits::Maintenance),
-                (true, false, Verdict::Unknown | Verdict::Degraded | Verdict::Down) => {
-                    Some(ChangeWaits::Peer)
+                (true, false, Verdict::Unknown | Verdict::Down) => Some(ChangeWaits::Peer),
+                (true, false, Verdict::Up | Verdict::Degraded) if rests && !running => {
+                    Some(ChangeWaits::Resting)
                 }
-                (true, false, Verdict::Up) if rests && !running => Some(ChangeWaits::Resting),
                 // whether it began now or before
-                (true, false, Verdict::Up) => Some(ChangeWaits::Running),
+                (true, false, Verdict::Up | Verdict::Degraded) => Some(ChangeWaits::Running),
             };
             let free = expected == Some(ChangeWaits::Running) && !running;
             let after_change = master.began.first().map(|(_, after_change)| *after_change);
@@ -153,7 +162,7 @@ fn a_change_is_replicated_at_once_exactly_when_nothing_is_in_its_way() {
             reached += usize::from(free);
         }
     }
-    assert_eq!(reached, 1);
+    assert_eq!(reached, 2);
 }
 
 #[test]
@@ -217,6 +226,49 @@ fn a_change_that_could_not_be_sent_is_not_tried_in_a_loop() {
     assert_eq!(master.waits(), None);
     master.pass(10 * MINUTE);
     assert_eq!(master.began(), 0);
+}
+
+#[test]
+fn a_change_that_failed_is_tried_again_when_the_slave_is_back_though_its_telephony_rests() {
+    let mut master = Master::of_a_pair();
+    master.give(Input::Changed);
+    master.end(false);
+    master.pass(5 * SECOND);
+    master.began();
+    master.let_peer_be(Verdict::Degraded);
+    assert_eq!(master.began(), 1);
+    master.end(true);
+    assert_eq!(master.waits(), None);
+}
+
+#[test]
+fn a_slave_that_serves_is_asked_again_each_minute_and_at_once_when_it_rests() {
+    let mut master = Master::of_a_pair();
+    master.give(Input::Changed);
+    master.end_as(Replicated::SlaveServes);
+    assert_eq!((master.began(), master.waits()), (1, Some(ChangeWaits::Serves)));
+    master.pass(59 * SECOND);
+    assert_eq!((master.began(), master.waits()), (0, Some(ChangeWaits::Serves)));
+    master.pass(SECOND);
+    assert_eq!(std::mem::take(&mut master.began).iter().filter(|(_, after_change)| *after_change).count(), 1);
+    master.end_as(Replicated::SlaveServes);
+    master.let_peer_be(Verdict::Degraded);
+    assert_eq!((master.began(), master.waits()), (1, Some(ChangeWaits::Running)));
+    master.end(true);
+    assert_eq!(master.waits(), None);
+}
+
+#[test]
+fn what_a_replication_waited_for_another_one_does_not_make_the_rest_longer() {
+    let mut master = Master::of_a_pair();
+    master.give(Input::Changed);
+    master.pass(20 * MINUTE);
+    master.give(Input::Changed);
+    master.began();
+    master.end_after(Replicated::Done, SECOND);
+    assert_eq!(master.waits(), Some(ChangeWaits::Resting));
+    master.pass(3 * SECOND);
+    assert_eq!((master.began(), master.waits()), (1, Some(ChangeWaits::Running)));
 }
 
 #[test]

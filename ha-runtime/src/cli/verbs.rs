@@ -155,9 +155,9 @@ fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool
     let bar = super::progress::Bar::on_terminal(json);
     let outcome = block_on(async {
         let kept = Kept::default();
-        let outcome = replicate::run(context, &kept, &job, move |progress| bar.show(progress)).await;
+        let ended = replicate::run(context, &kept, &job, move |progress| bar.show(progress)).await;
         kept.close().await;
-        outcome
+        ended.verdict
     });
     if !dry_run {
         super::keys::tell_of_replication(context, &outcome);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use chrono::Local;
 use ha_core::event::{ActionFailed, ActionId, Command, Target};
-use ha_core::health::Rung;
+use ha_core::health::{Rung, Verdict as PeerVerdict};
 use ha_core::node::Node;
 use ha_core::services::Observed;
 use ha_core::{Input, Output, Role, RoleConfig, ServiceState};
@@ -37,7 +37,7 @@ use crate::node_state;
 use crate::observe::observe;
 use crate::performer;
 use crate::probe::{self, Icmp, ProbeOutcome};
-use crate::replicate::{self, Job, Kept};
+use crate::replicate::{self, Ended, Job, Kept};
 use crate::report::{Failure, Verdict};
 use crate::settings;
 use crate::telephony::{self, Brought};
@@ -228,9 +228,11 @@ impl Driver {
     }
 
     /// What the next replication depends on: nothing is kept across a change of it.
-    fn what_is_kept_for(&self) -> (RoleConfig, bool, bool) {
+    /// A slave that is back may not be what it was.
+    fn what_is_kept_for(&self) -> (RoleConfig, bool, bool, bool) {
         let record = self.node.record();
-        (*self.node.role(), record.active, record.maintenance_until.is_some())
+        let is_down = self.node.peer() == PeerVerdict::Down;
+        (*self.node.role(), record.active, record.maintenance_until.is_some(), is_down)
     }
 
     /// Once telephony neither belongs here nor runs, replications may come again.
@@ -272,9 +274,10 @@ impl Driver {
                     // in a task of its own, so that a report comes whatever happens to it
                     let work = async move { replicate::run(&context, &kept, &job, |_| {}).await };
                     let running = tokio::spawn(work);
-                    let outcome = running.await.unwrap_or_else(|error| Err(Failure::environment(error)));
-                    replicate::tell(&alerts, &outcome);
-                    let input = Input::Replicated { id, succeeded: outcome.is_ok() };
+                    let ended =
+                        running.await.unwrap_or_else(|error| Ended::not_begun(Failure::environment(error)));
+                    replicate::tell(&alerts, &job, &ended);
+                    let input = Input::Replicated { id, how: ended.how, took: ended.took };
                     let _ = to_self.send(Message::Input(input)).await;
                 });
             }

@@ -188,11 +188,11 @@ impl Driver {
         let job = Job { peer, files, database, full, dry_run };
         let (context, kept, alerts) = (self.context.clone(), self.kept.clone(), self.keeper.alerts());
         tokio::spawn(async move {
-            let outcome = replicate::run(&context, &kept, &job, |_| {}).await;
+            let ended = replicate::run(&context, &kept, &job, |_| {}).await;
             if !dry_run {
-                replicate::tell(&alerts, &outcome);
+                replicate::tell(&alerts, &job, &ended);
             }
-            let _ = answer.send(outcome);
+            let _ = answer.send(ended.verdict);
         });
     }
 

@@ -109,6 +109,7 @@ fn waits_for(wait: ChangeWaits) -> &'static str {
         ChangeWaits::Running => "running",
         ChangeWaits::Resting => "rest",
         ChangeWaits::Peer => "peer",
+        ChangeWaits::Serves => "serves",
         ChangeWaits::Maintenance => "maintenance",
         ChangeWaits::Yielded => "yielded",
         ChangeWaits::Failed => "failed",
@@ -116,13 +117,14 @@ fn waits_for(wait: ChangeWaits) -> &'static str {
 }
 
 /// What is not on the slave yet is at most what was changed since the last success began: nothing, when that is known.
+/// After an attempt that failed, nothing is.
 fn part(part: &Part, is_there: bool) -> Value {
     let age = part.last_success.map(|time| (Utc::now() - time).num_seconds().max(0));
     json!({
         "last_success": part.last_success,
         "age_seconds": age,
         "last_error": part.last_error,
-        "would_lose_seconds": if is_there { Some(0) } else { age },
+        "would_lose_seconds": if is_there && part.last_error.is_none() { Some(0) } else { age },
     })
 }
 
@@ -182,7 +184,7 @@ pub fn text(document: &Value) -> String {
 fn part_text(part: &Value) -> String {
     let age = match (part["age_seconds"].as_u64(), part["would_lose_seconds"].as_u64()) {
         (Some(age), Some(0)) if age > 0 => {
-            format!("replicated {age} s ago, and nothing has changed since: nothing would be lost")
+            format!("replicated {age} s ago, and nothing was seen to change since")
         }
         (Some(age), _) => format!(
             "replicated {age} s ago; if this node died now, changes of the last {age} s would be lost"
@@ -204,7 +206,8 @@ fn on_change_text(on_change: &Value) -> String {
         None => return seen,
         Some("running") => "one is being replicated",
         Some("rest") => "one waits until the last replication is some seconds ago",
-        Some("peer") => "one waits until the slave is up",
+        Some("peer") => "one waits until the slave answers",
+        Some("serves") => "one waits until the slave, which serves, stands by",
         Some("maintenance") => "one waits for the end of maintenance",
         Some("yielded") => "one waits for the failback",
         Some(_) => "one could not be replicated and waits for the next attempt",

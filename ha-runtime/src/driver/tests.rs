@@ -259,13 +259,15 @@ async fn a_replication_that_waited_for_another_is_not_sent_by_a_node_that_is_mas
     let mut place = Place::new(RoleConfig::Disabled);
     place.context.way = Way::Program(vec!["/bin/false".to_owned()]);
     let job = Job::all("192.0.2.1".parse().unwrap());
-    let refused = replicate::run(&place.context, &Kept::default(), &job, |_| {}).await.unwrap_err();
+    let ended = replicate::run(&place.context, &Kept::default(), &job, |_| {}).await;
+    let refused = ended.verdict.unwrap_err();
     assert_eq!(refused.blame, Blame::Guard, "{refused}");
 
     let role = master("192.0.2.1");
     place.file(PROFILE.role_file, "master 192.0.2.1");
     let yielded = Record { active: false, ..Record::fresh(&role, 7, chrono::Utc::now()) };
     assert!(node_state::store(&place.context).unwrap().save_within(LONG, &yielded).is_durable());
-    let refused = replicate::run(&place.context, &Kept::default(), &job, |_| {}).await.unwrap_err();
+    let ended = replicate::run(&place.context, &Kept::default(), &job, |_| {}).await;
+    let refused = ended.verdict.unwrap_err();
     assert_eq!(refused.blame, Blame::Guard, "{refused}");
 }

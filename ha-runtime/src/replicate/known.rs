@@ -40,12 +40,23 @@ impl<T> Fact<T> {
 }
 
 impl Known {
-    /// A replication to a slave of this generation begins, when things are seen like this.
-    pub(crate) fn begin(&mut self, generation: u64, sight: Sight) {
-        if self.slave != Some(generation) {
+    /// A replication to a slave of this generation begins, when things are seen like this. Over a line that was opened anew,
+    /// nothing is known: the slave may have been installed again, or set back to an older copy of itself.
+    pub(crate) fn begin(&mut self, generation: u64, over_kept_line: bool, sight: Sight) {
+        if self.slave != Some(generation) || !over_kept_line {
             *self = Known { slave: Some(generation), ..Known::default() };
         }
         self.under_way = Some(sight);
+    }
+
+    /// An attempt to bring these parts came to nothing.
+    pub(crate) fn forget(&mut self, files: bool, tables: bool) {
+        if files {
+            self.files = None;
+        }
+        if tables {
+            self.tables = None;
+        }
     }
 
     /// It ended.
@@ -75,8 +86,9 @@ impl Known {
         self.tables = tables.map(|is| Fact { is, since: now });
     }
 
-    /// Whether there is something that no replication has brought yet, nor is bringing, nor was told of as `told`.
-    pub(crate) fn is_news(&self, sight: &Sight, told: &Sight, now: Instant) -> bool {
+    /// Whether there is something that no replication has brought yet, nor is bringing, nor was told of as `told`; or
+    /// something is due to be compared although nothing seems to have changed, which is told once.
+    pub(crate) fn is_news(&mut self, sight: &Sight, told: &Sight, now: Instant) -> bool {
         let under_way = self.under_way.as_ref();
         let files = sight.files.is_some()
             && sight.files != told.files
@@ -86,10 +98,13 @@ impl Known {
             && sight.tables != told.tables
             && Some(&sight.tables) != under_way.map(|sight| &sight.tables)
             && self.has_tables(sight.tables.as_ref(), now).is_none();
-        files || tables || under_way.is_none() && self.is_out_of_date(now)
+        let forgets = self.under_way.is_none() && self.is_out_of_date(now);
+        if forgets {
+            self.forget(true, true);
+        }
+        files || tables || forgets
     }
 
-    /// Whether something is due to be compared although nothing seems to have changed.
     fn is_out_of_date(&self, now: Instant) -> bool {
         let files = self.files.as_ref().is_some_and(|fact| fact.trusted(now).is_none());
         files || self.tables.as_ref().is_some_and(|fact| fact.trusted(now).is_none())
@@ -107,7 +122,7 @@ mod tests {
     /// A slave of generation 7 has what is seen as `sight(1, 1)`, and its server has counted 9.
     fn known(now: Instant) -> Known {
         let mut known = Known::default();
-        known.begin(7, sight(1, 1));
+        known.begin(7, true, sight(1, 1));
         known.files_are(Some(Seen::at(1)), now);
         known.tables_are(Some(Tables { source: Counted::of(1), replica: Counted::of(9) }), now);
         known.end();
@@ -132,11 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_after_an_hour_an_error_or_another_generation_of_the_slave() {
+    fn nothing_is_known_after_an_hour_an_error_another_generation_of_the_slave_or_over_another_line() {
         let now = Instant::now();
         let hour = now + TRUSTED;
         assert_eq!(has(&known(now), &sight(1, 1), hour), (false, None));
-        assert!(known(now).is_news(&sight(1, 1), &sight(1, 1), hour), "it is due to be compared");
+        let mut due = known(now);
+        assert!(due.is_news(&sight(1, 1), &sight(1, 1), hour), "it is due to be compared");
+        assert!(!due.is_news(&sight(1, 1), &sight(1, 1), hour), "told once");
 
         let mut failed = known(now);
         failed.files_are(None, now);
@@ -144,16 +161,26 @@ mod tests {
         assert_eq!(has(&failed, &sight(1, 1), now), (false, None));
 
         let mut same = known(now);
-        same.begin(7, sight(1, 1));
+        same.begin(7, true, sight(1, 1));
         assert_eq!(has(&same, &sight(1, 1), now), (true, Some(Counted::of(9))));
-        same.begin(8, sight(1, 1));
+        same.begin(8, true, sight(1, 1));
         assert_eq!(has(&same, &sight(1, 1), now), (false, None));
+
+        let mut reached_anew = known(now);
+        reached_anew.begin(7, false, sight(1, 1));
+        assert_eq!(has(&reached_anew, &sight(1, 1), now), (false, None));
+
+        for (files, tables) in [(true, false), (false, true), (true, true)] {
+            let mut failed = known(now);
+            failed.forget(files, tables);
+            assert_eq!(has(&failed, &sight(1, 1), now), (!files, (!tables).then(|| Counted::of(9))));
+        }
     }
 
     #[test]
     fn a_change_is_news_once_and_not_while_it_is_being_brought() {
         let now = Instant::now();
-        let at_first = Known::default();
+        let mut at_first = Known::default();
         assert!(at_first.is_news(&sight(1, 1), &Sight::default(), now));
         assert!(!at_first.is_news(&sight(1, 1), &sight(1, 1), now), "told");
         assert!(!at_first.is_news(&Sight::default(), &Sight::default(), now), "unseen");
@@ -162,7 +189,7 @@ mod tests {
         assert!(!known.is_news(&sight(1, 1), &Sight::default(), now), "the slave has it");
         for changed in [sight(2, 1), sight(1, 2), sight(2, 2)] {
             assert!(known.is_news(&changed, &sight(1, 1), now), "{changed:?}");
-            known.begin(7, changed.clone());
+            known.begin(7, true, changed.clone());
             assert!(!known.is_news(&changed, &sight(1, 1), now), "{changed:?}");
             assert!(known.is_news(&sight(3, 3), &sight(1, 1), now));
             known.end();
