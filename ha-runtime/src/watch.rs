@@ -153,6 +153,12 @@ impl Shared {
         self.history.send_modify(|now| *now += 1);
     }
 
+    /// Lets the queues go; only while the thread is busy, so that nobody takes them for all there is.
+    fn forget_queues(&self) {
+        let old = std::mem::take(&mut self.lock().queues);
+        drop(old);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open> {
         // both fields are whole at any moment
         self.open.lock().unwrap_or_else(PoisonError::into_inner)

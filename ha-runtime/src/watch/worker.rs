@@ -87,7 +87,7 @@ impl Worker {
         }
         let mut most = Noticed::Nothing;
         for (tree, watched) in self.trees.iter().zip(&mut self.watched) {
-            most = most.max(look(tree, watched, woken)?);
+            most = most.max(look(tree, watched, woken, &self.shared)?);
         }
         Ok(most)
     }
@@ -95,7 +95,9 @@ impl Worker {
     /// Watches everything anew.
     fn begin(&mut self) -> Result<(), NotWatched> {
         self.begun = Instant::now();
-        // the old watches end when the new ones are there
+        // the old watches end first: the limit has no room for both. Meanwhile nothing is known
+        self.shared.forget_queues();
+        self.watched.clear();
         self.watched = self.trees.iter().map(Watched::new).collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -118,7 +120,9 @@ impl Worker {
         let directories = self.watched.iter().flatten().map(Watched::directories).sum();
         self.shared.directories.store(directories, Ordering::Relaxed);
         let queues = self.watched.iter().flatten().map(|watched| watched.queue().clone()).collect();
-        *self.shared.lock() = Open { queues, why_not };
+        let old = std::mem::replace(&mut *self.shared.lock(), Open { queues, why_not });
+        // not under the lock: the kernel takes its time to end watches, and whoever asks must not wait
+        drop(old);
         if changed {
             self.shared.count_change();
         }
@@ -138,7 +142,12 @@ impl Worker {
 }
 
 /// Takes what one tree has to tell; begins it anew where that is not enough.
-fn look(tree: &Tree, place: &mut Option<Watched>, woken: Woken) -> Result<Noticed, NotWatched> {
+fn look(
+    tree: &Tree,
+    place: &mut Option<Watched>,
+    woken: Woken,
+    shared: &Shared,
+) -> Result<Noticed, NotWatched> {
     if let Some(watched) = place {
         let same = watched.is_in_place()?
             && match woken {
@@ -152,7 +161,9 @@ fn look(tree: &Tree, place: &mut Option<Watched>, woken: Woken) -> Result<Notice
         }
     }
     let was_there = place.is_some();
-    // the old watches end when the new ones are there
+    // the old watches end first, as at every beginning
+    shared.forget_queues();
+    *place = None;
     *place = Watched::new(tree)?;
     Ok(if was_there || place.is_some() { Noticed::Change } else { Noticed::Nothing })
 }
@@ -197,6 +208,23 @@ mod tests {
         shared.lock().why_not = Some("no room".to_owned());
         assert_eq!(after(AGAIN - Duration::from_secs(30)), (Noticed::Nothing, false));
         assert_eq!(after(AGAIN), (Noticed::Change, true));
+    }
+
+    #[test]
+    fn watches_are_not_had_twice_when_everything_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::new(&Root::new(dir.path()).unwrap(), "/data", Filter::default()).unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let shared = Arc::new(Shared::new());
+        let mut worker = Worker::new(&[tree], shared.clone(), Wake::new().unwrap()).unwrap();
+        let mut old = Vec::new();
+        for _ in 0..3 {
+            worker.begin().unwrap();
+            assert!(old.iter().all(|queue: &std::sync::Weak<_>| queue.upgrade().is_none()));
+            worker.conclude(Ok(Noticed::Change));
+            old.extend(shared.lock().queues.iter().map(Arc::downgrade));
+        }
+        assert_eq!(old.len(), 3);
     }
 
     #[test]
