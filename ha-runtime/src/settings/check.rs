@@ -14,6 +14,8 @@ use super::{
     Alert, Api, Pbx, Phones, Policy, Postgres, Preset, Probe, Replication, Rung, Settings, Ssh, Transport,
     raw,
 };
+use crate::durable::STATE_DIRECTORY;
+use crate::lock::LOCK_DIRECTORY;
 
 const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -223,7 +225,7 @@ fn replication(raw: raw::Replication, preset: Preset, profile: &Profile) -> Resu
         max_delete_percent,
         max_delete_files: raw.max_delete_files.unwrap_or(1000),
         bandwidth: raw.bandwidth.unwrap_or(Rate(None)),
-        extra_files: tree_paths("replication.extra_files", raw.extra_files)?,
+        extra_files: not_our_own(tree_paths("replication.extra_files", raw.extra_files)?, profile)?,
         exclude: tree_paths("replication.exclude", raw.exclude)?,
         database_transport: raw.database_transport.unwrap_or(Transport::Ssh),
     })
@@ -241,6 +243,22 @@ fn tree_paths(key: &'static str, paths: Option<Vec<String>>) -> Result<Vec<Strin
                 "\"{path}\" is not a plain absolute path: write it from /, without \"..\" and without a / at the end"
             );
             return refuse(key, why);
+        }
+    }
+    Ok(paths)
+}
+
+/// What a node knows of itself must not become what the other one knows of itself; and each replication would be a change.
+fn not_our_own(paths: Vec<String>, profile: &Profile) -> Result<Vec<String>, Invalid> {
+    let settings = Path::new(super::DEFAULT_PATH).parent().unwrap_or(Path::new("/"));
+    let own = [Path::new(STATE_DIRECTORY), Path::new(LOCK_DIRECTORY), settings, Path::new(profile.role_file)];
+    for path in &paths {
+        if let Some(own) = own.iter().find(|own| own.starts_with(path) || Path::new(path).starts_with(own)) {
+            let own = own.display();
+            let why = format!(
+                "\"{path}\" takes in what each node keeps for itself ({own}): name directories beside it"
+            );
+            return refuse("replication.extra_files", why);
         }
     }
     Ok(paths)

@@ -217,6 +217,18 @@ fn a_bad_value_is_named_with_what_would_be_right() {
             ":2: replication.extra_files: \"etc\" is not a plain absolute",
         ),
         (
+            "[replication]\nextra_files = [\"/srv\", \"/var/lib\"]",
+            ":2: replication.extra_files: \"/var/lib\" takes in what each node keeps for itself (/var/lib/pbx-ha)",
+        ),
+        (
+            "[replication]\nextra_files = [\"/run/pbx-ha/x\"]",
+            ":2: replication.extra_files: \"/run/pbx-ha/x\" takes in what each node keeps for itself (/run/pbx-ha)",
+        ),
+        (
+            "[replication]\nextra_files = [\"/etc/pbx-ha\"]",
+            ":2: replication.extra_files: \"/etc/pbx-ha\" takes in what each node keeps for itself (/etc/pbx-ha)",
+        ),
+        (
             "[replication]\nexclude = [\"/a/../b\"]",
             ":2: replication.exclude: \"/a/../b\" is not a plain absolute",
         ),
