@@ -119,9 +119,8 @@ fn looking_for_changes_costs_next_to_nothing_while_fifty_call_events_a_second_ar
         status.document()["replication"]["database"]["would_lose_seconds"].as_u64() == Some(0)
     };
     pair.await_status(Host::Master, "known to have sent everything", seconds(60.0), everything);
-    let logging = "do $$ begin for i in 1..10000 loop
-            insert into cel select (jsonb_populate_record(c, jsonb_build_object('id', nextval(pg_get_serial_sequence('cel', 'id'))))).* from cel c limit 1;
-            commit; perform pg_sleep(0.02); end loop; end $$";
+    // a transaction of its own each, so that each is counted when it is written
+    let logging = "insert into cel select (jsonb_populate_record(c, jsonb_build_object('id', nextval(pg_get_serial_sequence('cel', 'id'))))).* from cel c limit 1 \\watch 0.02\n";
     pair.write(Host::Master, "/run/lab/log.sql", logging);
     let psql = "cd /; chmod 644 /run/lab/log.sql; setsid setpriv --reuid postgres --regid postgres --init-groups psql -X asterisk < /run/lab/log.sql >/run/lab/log.out 2>&1 &";
     pair.lab.sh(Host::Master, psql).ok();
