@@ -52,12 +52,11 @@ impl Databases {
     pub async fn count_replica(&mut self, exclusions: &Exclusions) -> Option<Counted> {
         let client = &self.replica.client;
         let counted = async {
-            // this session's own counts too, and at once (PostgreSQL 15); without it they may come ten seconds later
-            let _ = client.batch_execute("SELECT pg_stat_force_next_flush()").await;
             let mut gate = match self.counting.take() {
                 Some(gate) => gate,
                 None => Gate::open(client, exclusions).await?,
             };
+            gate.report_own(client).await;
             let counted = gate.look(client).await?;
             self.counting = Some(gate);
             Ok::<_, DbError>(counted)

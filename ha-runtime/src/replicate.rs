@@ -391,6 +391,7 @@ impl Work<'_> {
             let tables = match (written, &self.sight.tables, line.databases()) {
                 (Ok(_), Some(source), Ok(databases)) => {
                     let replica = databases.count_replica(exclusions).await;
+                    let replica = replica.filter(|replica| replica.is_prompt() && source.is_prompt());
                     replica.map(|replica| Tables { source: source.clone(), replica })
                 }
                 _ => None,

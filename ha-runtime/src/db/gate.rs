@@ -33,6 +33,9 @@ use super::{catalog, sql};
 /// Whoever drops or alters a sequence locks it; a later look succeeds.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 
+/// From PostgreSQL 15 on.
+const IS_PROMPT: &str = "SELECT pg_catalog.current_setting('server_version_num')::int >= 150000";
+
 /// What may take part, and whether it belongs to an extension.
 const TABLES: &str = "SELECT c.oid, c.relname::text, c.relkind::text, EXISTS \
         (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e') \
@@ -55,7 +58,11 @@ const BEGAN: &str = "SELECT concat_ws(' ', d.oid, extract(epoch FROM pg_postmast
 
 /// A catalog's row is written anew by whatever changes it, except for what VACUUM and ANALYZE note there; `xmin` tells. Not
 /// of `pg_class`, where also a TRUNCATE writes.
+///
+/// Of what takes no part the name alone counts: whoever is renamed may take part.
 const STRUCTURE: &str = "SELECT concat_ws(' ', \
+    (SELECT pg_catalog.sum(pg_catalog.hashtextextended(relname::text, oid::int8)) FROM pg_class \
+        WHERE oid = ANY ($1::oid[])), \
     (SELECT sum(hashtextextended(concat_ws(' ', oid, relname, relkind, relnatts), 0)) FROM pg_class \
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S') AND oid <> ALL ($1::oid[])), \
     (SELECT sum(hashint8extended(a.attrelid::int8 << 32 | a.xmin::text::int8, a.attnum)) \
@@ -79,6 +86,8 @@ pub struct Gate {
     statement: Statement,
     /// For which the statement was made: another one may have sequences that it does not name.
     structure: String,
+    /// Whether sessions report soon.
+    prompt: bool,
 }
 
 /// What the server had counted at one moment.
@@ -88,6 +97,7 @@ pub struct Counted {
     structure: String,
     rows: String,
     sequences: String,
+    prompt: bool,
 }
 
 /// What is other than it was, as far as the server has counted.
@@ -118,7 +128,9 @@ impl Gate {
     pub async fn open(client: &Client, exclusions: &Exclusions) -> Result<Gate, DbError> {
         let opened = prepare(client, exclusions).await;
         let (left, statement) = opened.map_err(DbError::source("preparing to look for changes"))?;
-        Ok(Gate { exclusions: exclusions.clone(), left, statement, structure: String::new() })
+        let version = client.query_one(IS_PROMPT, &[]).await.and_then(|row| row.try_get(0));
+        let prompt = version.map_err(DbError::source("asking for the server's version"))?;
+        Ok(Gate { exclusions: exclusions.clone(), left, statement, structure: String::new(), prompt })
     }
 
     /// What the server has counted by now; one round trip, unless the structure changed.
@@ -134,11 +146,20 @@ impl Gate {
             Err(error) if names_what_is_gone(&error) => return self.look_anew(client).await,
             Err(error) => return Err(DbError::source(doing)(error)),
         };
-        let counted = counted(&row).map_err(DbError::source(doing))?;
+        let counted = counted(&row, self.prompt).map_err(DbError::source(doing))?;
         match counted {
             Some(counted) if counted.structure == self.structure => Ok(counted),
             Some(_) => self.look_anew(client).await,
             None => Err(DbError::NotCounted),
+        }
+    }
+
+    /// Has the client's own session report its counts, too: they might come ten seconds later.
+    pub async fn report_own(&self, client: &Client) {
+        if self.prompt
+            && let Err(error) = client.batch_execute("SELECT pg_catalog.pg_stat_force_next_flush()").await
+        {
+            tracing::debug!("the session's own counts: {error}");
         }
     }
 
@@ -147,7 +168,8 @@ impl Gate {
         let again = "looking for changes in a new structure";
         *self = Gate::open(client, &self.exclusions).await?;
         let row = client.query_one(&self.statement, &[&self.left]).await.map_err(DbError::source(again))?;
-        let counted = counted(&row).map_err(DbError::source(again))?.ok_or(DbError::NotCounted)?;
+        let counted =
+            counted(&row, self.prompt).map_err(DbError::source(again))?.ok_or(DbError::NotCounted)?;
         // it may have changed once more since the statement was made; then the next look begins anew as well
         self.structure.clone_from(&counted.structure);
         Ok(counted)
@@ -174,11 +196,23 @@ impl Counted {
     /// So many rows were written.
     pub(crate) fn of(rows: u64) -> Counted {
         let of = |text: &str| text.to_owned();
-        Counted { began: of("0"), structure: of("0"), rows: rows.to_string(), sequences: of("0") }
+        Counted {
+            began: of("0"),
+            structure: of("0"),
+            rows: rows.to_string(),
+            sequences: of("0"),
+            prompt: true,
+        }
     }
 }
 
 impl Counted {
+    /// Whether a change that was made is in the counts within seconds. Before PostgreSQL 15 a session that rests keeps its
+    /// counts for as long as it rests: then equal counts say nothing about what is there.
+    pub fn is_prompt(&self) -> bool {
+        self.prompt
+    }
+
     /// What changed from `earlier` until this look.
     pub fn changes_since(&self, earlier: &Counted) -> Changes {
         Changes {
@@ -257,12 +291,12 @@ fn statement(sequences: &BTreeMap<String, u32>) -> String {
 }
 
 /// `None`: the server does not count.
-fn counted(row: &Row) -> Result<Option<Counted>, Error> {
+fn counted(row: &Row, prompt: bool) -> Result<Option<Counted>, Error> {
     if !row.try_get::<_, bool>(0)? {
         return Ok(None);
     }
     let (began, structure) = (row.try_get(1)?, row.try_get(2)?);
-    Ok(Some(Counted { began, structure, rows: row.try_get(3)?, sequences: row.try_get(4)? }))
+    Ok(Some(Counted { began, structure, rows: row.try_get(3)?, sequences: row.try_get(4)?, prompt }))
 }
 
 /// A sequence that the statement names was dropped, renamed or replaced.

@@ -195,6 +195,15 @@ async fn tables_that_stay_are_no_change() {
 }
 
 #[tokio::test]
+async fn a_table_that_stayed_and_is_renamed_takes_part_from_then_on() {
+    let Some(mut watched) = Watched::new().await else { return };
+    assert!(watched.last.is_prompt(), "PostgreSQL 15");
+    assert!(watched.seen_after("ALTER TABLE stat_call RENAME TO calls").await.structure);
+    watched.look().await;
+    watched.run("INSERT INTO calls VALUES (1)", ROWS).await;
+}
+
+#[tokio::test]
 async fn the_tables_that_changed_can_be_named() {
     let Some(mut watched) = Watched::new().await else { return };
     let before = watched.gate.tables(&watched.client).await.unwrap();
