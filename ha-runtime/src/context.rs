@@ -50,6 +50,13 @@ impl Context {
         Context { distribution, root, settings_path, settings, way: Way::default() }
     }
 
+    /// The same node with its settings as they are now. How the other node is reached is no setting.
+    pub fn reread(&self) -> Result<Context, Failure> {
+        let settings =
+            Settings::load(&self.settings_path, self.distribution.profile()).map_err(Failure::usage)?;
+        Ok(Context { settings, ..self.clone() })
+    }
+
     /// The distribution's constants.
     pub fn profile(&self) -> &'static Profile {
         self.distribution.profile()

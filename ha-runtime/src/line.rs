@@ -15,7 +15,7 @@ use ha_core::replication::wire::State;
 
 use crate::agent::Client;
 use crate::context::Context;
-use crate::db::{Counted, DbError, Gate};
+use crate::db::{self, Counted, DbError, Gate};
 use crate::far::{Far, Word};
 use crate::far_node;
 use crate::report::Failure;
@@ -131,7 +131,7 @@ impl Line {
             let (agent, replica) = tokio::join!(greet(context, session.far()), async {
                 match wanted {
                     Wanted::Agent => None,
-                    Wanted::Databases => Some(way::to_far_database(context, peer, session.far()).await),
+                    Wanted::Databases => Some(to_replica(context, peer, session.far()).await),
                 }
             });
             Ok((session, agent?, replica))
@@ -185,7 +185,7 @@ impl Line {
             self.databases = None;
             let (source, replica) = tokio::join!(
                 way::to_local_database(context),
-                way::to_far_database(context, self.peer, self.session.far())
+                to_replica(context, self.peer, self.session.far())
             );
             self.databases = Some(both(source, replica));
         }
@@ -220,6 +220,15 @@ impl Drop for Session {
 
 fn both(source: Result<Database, Failure>, replica: Result<Database, Failure>) -> Result<Databases, Failure> {
     Ok(Databases { source: source?, replica: replica?, counting: None })
+}
+
+/// Logs in to the slave's database, and ends what an earlier line of this master left there.
+async fn to_replica(context: &Context, peer: IpAddr, far: Arc<dyn Far>) -> Result<Database, Failure> {
+    let replica = way::to_far_database(context, peer, far).await?;
+    if let Err(error) = db::end_idle(&replica.client, db::LEFT_OVER).await {
+        tracing::debug!("the slave's database: {error}");
+    }
+    Ok(replica)
 }
 
 async fn greet(context: &Context, far: Arc<dyn Far>) -> Result<Agent, Failure> {

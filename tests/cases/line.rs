@@ -98,6 +98,9 @@ fn nothing_comes_over_a_kept_line_to_a_slave_that_serves() {
     pair.ha(Host::Master, "replicate database").exits(3).says(&["guard \"active\""]);
     assert_eq!(digest(&pair, Host::Slave), old);
     assert_eq!(kept_agent(&pair), agent, "an agent that applies nothing is left alone");
+    wait::until("the master is not logged in to a database that serves", seconds(10.0), || {
+        (logins(&pair, Host::Slave) == "0").then_some(())
+    });
 
     pair.lab.sh(Host::Master, "kill -CONT $(cat /run/asterisk/asterisk.pid)").ok();
     pair.await_status(Host::Slave, "standing by again", seconds(60.0), |status| {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ha_core::replication::wire::Transaction;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::{self, AgentHost, Guard, NodeState};
@@ -34,6 +34,9 @@ use crate::way;
 const LOCK_PATIENCE: Duration = Duration::from_secs(600);
 /// How long an agent that was left over may take to end.
 const GRACE: Duration = Duration::from_secs(5);
+/// An agent that has no replication open and is asked nothing for so long ends: whoever started it may be cut off, of which
+/// sshd learns two hours later. Not shorter: a master that plans in full reads all of its files between two questions.
+const LONGEST_SILENCE: Duration = Duration::from_secs(1800);
 /// How long this node's database may take to answer.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the daemon may take: telephony starts in it.
@@ -59,7 +62,9 @@ pub(super) fn relay() -> Verdict {
 /// The agent.
 pub(crate) fn run(context: &Context) -> Verdict {
     let (host, ended) = Host::new(context)?;
-    let input = Interruptible { input: io::stdin().lock(), ended };
+    let replicates = Arc::clone(&host.replicates);
+    let input =
+        Interruptible { input: io::stdin().lock(), ended, replicates, longest_silence: LONGEST_SILENCE };
     let outcome = agent::serve(input, io::stdout().lock(), &host);
     outcome.map(|()| Report::default()).map_err(Failure::environment)
 }
@@ -68,16 +73,20 @@ struct Host {
     context: Context,
     trees: Vec<Tree>,
     cancelled: Arc<AtomicBool>,
+    /// Whether a replication is open.
+    replicates: Arc<AtomicBool>,
     started_with: Installed,
 }
 
 impl Host {
     fn new(context: &Context) -> Result<(Host, UnixStream), Failure> {
+        // before the settings are read: these are not older than what they are compared with from now on
         let started_with = Installed::now(&context.settings_path)?;
-        let trees = replicate::trees(context)?;
-        let cancelled = Arc::new(AtomicBool::new(false));
+        let context = context.reread()?;
+        let trees = replicate::trees(&context)?;
+        let (cancelled, replicates) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let ended = watch_for_end(Arc::clone(&cancelled))?;
-        Ok((Host { context: context.clone(), trees, cancelled, started_with }, ended))
+        Ok((Host { context, trees, cancelled, replicates, started_with }, ended))
     }
 
     /// Asks this node's database, in a runtime and a thread of its own: the agent itself is not asynchronous.
@@ -103,16 +112,24 @@ impl Host {
     }
 }
 
-/// Standard input, until the agent is asked to stop: one that waits for frames stops at once.
+/// Standard input, until the agent is asked to stop: one that waits for frames stops at once. It ends, too, when nothing has
+/// come for too long while no replication is open.
 struct Interruptible<R> {
     input: R,
     ended: UnixStream,
+    replicates: Arc<AtomicBool>,
+    longest_silence: Duration,
 }
 
 impl<R: Read + AsFd> Read for Interruptible<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut ready = [PollFd::new(&self.input, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
-        while poll(&mut ready, None)? == 0 {}
+        let silence = Timespec::try_from(self.longest_silence).map_err(io::Error::other)?;
+        while poll(&mut ready, Some(&silence))? == 0 {
+            if !self.replicates.load(Ordering::SeqCst) {
+                return Ok(0);
+            }
+        }
         if ready[1].revents().is_empty() {
             self.input.read(bytes)
         } else {
@@ -179,7 +196,19 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
 }
 
-impl Guard for Held {}
+/// The lock of a replication that is open.
+struct Replicates {
+    replicates: Arc<AtomicBool>,
+    _held: Held,
+}
+
+impl Guard for Replicates {}
+
+impl Drop for Replicates {
+    fn drop(&mut self) {
+        self.replicates.store(false, Ordering::SeqCst);
+    }
+}
 
 impl AgentHost for Host {
     fn distribution(&self) -> String {
@@ -213,7 +242,8 @@ impl AgentHost for Host {
                 tracing::warn!("its transaction could not be ended: {why}");
             }
         }
-        Ok(Box::new(held))
+        self.replicates.store(true, Ordering::SeqCst);
+        Ok(Box::new(Replicates { replicates: Arc::clone(&self.replicates), _held: held }))
     }
 
     fn fate(&self, transaction: Transaction) -> Result<Fate, String> {
@@ -262,6 +292,21 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn an_agent_that_nobody_asks_anything_ends_unless_a_replication_is_open() {
+        let ((asks, input), (ended, _end)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let replicates = Arc::new(AtomicBool::new(false));
+        let longest_silence = Duration::from_millis(20);
+        let mut input = Interruptible { input, ended, replicates: Arc::clone(&replicates), longest_silence };
+        assert_eq!(input.read(&mut [0]).unwrap(), 0, "the end");
+
+        replicates.store(true, Ordering::SeqCst);
+        let reading = std::thread::spawn(move || input.read(&mut [0]).unwrap());
+        std::thread::sleep(longest_silence * 5);
+        std::io::Write::write_all(&mut &asks, b"x").unwrap();
+        assert_eq!(reading.join().unwrap(), 1, "what came after a longer silence");
+    }
 
     #[test]
     fn an_agent_notices_another_program_and_other_settings() {

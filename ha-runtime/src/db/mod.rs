@@ -42,6 +42,7 @@ mod error;
 mod fate;
 mod fence;
 mod gate;
+mod idle;
 mod narrow;
 mod replicate;
 mod report;
@@ -54,6 +55,7 @@ pub use error::{DbError, Fault};
 pub use fate::{Fate, end_replications, fate};
 pub use fence::{Fence, FenceError};
 pub use gate::{Changes, Counted, Gate, TableCounts};
+pub use idle::{LEFT_OVER, end_idle};
 pub use replicate::{CommitGate, Options, Progress, Purpose, replicate};
 pub use report::{BorderChange, DatabaseReport, Mode, TableChange};
 

@@ -429,10 +429,7 @@ fn system(error: std::io::Error) -> Failure {
 }
 
 fn reread(context: &Context, journal: Notes) -> Result<(Context, Arc<Performer>), Failure> {
-    let path = context.settings_path.clone();
-    let read = Context::load(context.distribution, context.root.clone(), Some(path))?;
-    // how the other node is reached is no setting
-    let read = Context { way: context.way.clone(), ..read };
+    let read = context.reread()?;
     let performer = performer::build(&read, journal)?;
     Ok((read, Arc::new(performer)))
 }

@@ -4,6 +4,7 @@ mod digests;
 mod fate;
 mod fence;
 mod gate;
+mod idle;
 mod large;
 mod link;
 mod refusals;
