@@ -1,5 +1,6 @@
 //! Replication on change: what a user or a phone changes on the master is on the slave moments later.
 
+use std::fs;
 use std::time::Duration;
 
 use ha_tests::wait::{self, seconds};
@@ -122,4 +123,27 @@ fn rows_that_stay_on_their_node_wake_nobody_and_a_slave_that_was_written_to_is_n
     wait::until("the slave's tables are as the master's again", LIMIT, || {
         (digest(&pair, Host::Slave) == digest(&pair, Host::Master)).then_some(())
     });
+}
+
+#[test]
+fn after_a_failover_changes_wait_for_the_failback_and_come_again_without_an_alert() {
+    let settings = on_change().with("failback", "hold", "\"5s\"");
+    let Some(pair) = Pair::wazo().settings(settings).database(5, 1).up() else { return };
+    await_everything(&pair);
+    let cut = pair.lab.cut(Host::Master);
+    pair.await_start(Host::Slave, cut, seconds(30.0));
+    pair.lab.heal(Host::Master);
+    pair.await_status(Host::Master, "waiting for a slave that serves", seconds(30.0), |status| {
+        status.word("/replication/on_change/waits_for") == "serves"
+    });
+    pair.await_status(Host::Slave, "standing by", seconds(60.0), |status| {
+        !status.active() && status.services() == "stopped"
+    });
+    await_everything(&pair);
+    assert_eq!(pair.status(Host::Master).peer(), "degraded", "its telephony rests");
+    for number in [100, 101] {
+        time_of_a_change(&pair, number);
+    }
+    let mails = fs::read_to_string(pair.lab.mailbox(Host::Master, "mail")).unwrap_or_default();
+    assert!(!mails.contains("replication-failed"), "{mails}");
 }

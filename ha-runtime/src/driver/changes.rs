@@ -20,11 +20,21 @@ const GATHERING: Duration = Duration::from_millis(200);
 impl Driver {
     /// Forgets what was kept for the next replication, and begins to look out for changes if this node is to replicate them.
     pub(super) fn keep_anew(&mut self) {
-        self.changes = JoinSet::new();
         self.kept = match self.why_no_change_is_told() {
             Some(_) => Kept::default(),
-            None => Kept::looking_out(Lookout::start(&self.context)),
+            None => Kept::looking_out(Arc::new(Lookout::start(&self.context))),
         };
+        self.tell_of_changes();
+    }
+
+    /// Forgets what was kept of the slave: one that is back may not be what it was.
+    pub(super) fn forget_the_slave(&mut self) {
+        self.kept = self.kept.without_the_slave();
+        self.tell_of_changes();
+    }
+
+    fn tell_of_changes(&mut self) {
+        self.changes = JoinSet::new();
         if let Some(lookout) = self.kept.lookout() {
             let told =
                 tell(self.context.clone(), self.kept.clone(), Arc::clone(lookout), self.to_self.clone());
@@ -32,9 +42,29 @@ impl Driver {
         }
     }
 
+    /// Whoever looked out for changes ended, which only a defect of this program can bring about: it is said, and nobody
+    /// looks out until [`Driver::look_out_again`].
+    pub(super) fn looks_out_no_more(&mut self, ended: &Result<(), tokio::task::JoinError>) {
+        let why = ended.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        tracing::error!("looking out for changes ended, it begins anew: {why}");
+        self.changes = JoinSet::new();
+        self.kept = Kept::default();
+    }
+
+    /// Begins anew after that.
+    pub(super) fn look_out_again(&mut self) {
+        if self.kept.lookout().is_none() && self.why_no_change_is_told().is_none() {
+            self.keep_anew();
+        }
+    }
+
     /// For `status`.
     pub(super) fn on_change(&self) -> OnChange {
-        let unseen = || OnChange::unseen(self.why_no_change_is_told().unwrap_or_default());
+        let unseen = || {
+            OnChange::unseen(
+                self.why_no_change_is_told().unwrap_or("a defect of this program ended it; it begins anew"),
+            )
+        };
         self.kept.on_change().unwrap_or_else(unseen)
     }
 

@@ -183,7 +183,11 @@ impl Driver {
                 },
                 () = until(deadline) => self.feed(Input::Tick),
                 Ok((stream, _)) = listener.accept() => requests::serve(stream, self.to_self.clone()),
-                _ = look.tick() => self.look(),
+                Some(ended) = self.changes.join_next() => self.looks_out_no_more(&ended),
+                _ = look.tick() => {
+                    self.look_out_again();
+                    self.look();
+                }
                 _ = hangup.recv() => self.reload(),
             }
         }
@@ -210,10 +214,12 @@ impl Driver {
 
     /// The one place where a node is handled. Returns the refusal of a command.
     fn give(&mut self, input: Input) -> Option<Failure> {
-        let before = self.what_is_kept_for();
+        let before = (self.what_is_kept_for(), self.slave_is_down());
         let outputs = self.node.handle(clock::now(), input);
-        if self.what_is_kept_for() != before {
+        if self.what_is_kept_for() != before.0 {
             self.keep_anew();
+        } else if self.slave_is_down() != before.1 {
+            self.forget_the_slave();
         }
         if !self.configuring {
             self.generation.store(self.node.record().generation, Ordering::SeqCst);
@@ -228,11 +234,13 @@ impl Driver {
     }
 
     /// What the next replication depends on: nothing is kept across a change of it.
-    /// A slave that is back may not be what it was.
-    fn what_is_kept_for(&self) -> (RoleConfig, bool, bool, bool) {
+    fn what_is_kept_for(&self) -> (RoleConfig, bool, bool) {
         let record = self.node.record();
-        let is_down = self.node.peer() == PeerVerdict::Down;
-        (*self.node.role(), record.active, record.maintenance_until.is_some(), is_down)
+        (*self.node.role(), record.active, record.maintenance_until.is_some())
+    }
+
+    fn slave_is_down(&self) -> bool {
+        self.node.peer() == PeerVerdict::Down
     }
 
     /// Once telephony neither belongs here nor runs, replications may come again.

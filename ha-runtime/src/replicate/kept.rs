@@ -37,8 +37,13 @@ impl OnChange {
 
 impl Kept {
     /// Looking out for changes, too.
-    pub fn looking_out(lookout: Lookout) -> Kept {
-        Kept { lookout: Some(Arc::new(lookout)), ..Kept::default() }
+    pub fn looking_out(lookout: Arc<Lookout>) -> Kept {
+        Kept { lookout: Some(lookout), ..Kept::default() }
+    }
+
+    /// What is left when the slave may be another one: nothing is known of it, and no line leads there.
+    pub fn without_the_slave(&self) -> Kept {
+        Kept { lookout: self.lookout.clone(), ..Kept::default() }
     }
 
     /// Who looks out for changes.

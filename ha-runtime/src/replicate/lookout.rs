@@ -1,7 +1,7 @@
 //! Looks out for changes of what a master replicates: of its trees by inotify, of its tables by what PostgreSQL counts.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ha_core::replication::tables::Exclusions;
 
@@ -14,6 +14,10 @@ use crate::way::{self, Database};
 
 /// Longest wait for the database to be opened, and for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// First pause after the database could not be looked at; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How what is replicated is seen at one moment. What is `None` could not be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,9 +34,30 @@ pub struct Lookout {
     /// `None`: no database takes part.
     exclusions: Option<Exclusions>,
     /// Of its own: a replication's connection is in a transaction for as long as it runs.
-    gate: tokio::sync::Mutex<Option<(Database, Gate)>>,
+    gate: tokio::sync::Mutex<Opened>,
     /// Of the last look at the tables, or why there is none.
     looked: Mutex<Result<Counted, String>>,
+}
+
+/// The way to this node's counts.
+#[derive(Default)]
+struct Opened {
+    gate: Option<(Database, Gate)>,
+    failed: Option<Failed>,
+}
+
+/// Nothing is tried before `until`.
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    pause: Duration,
+    until: Instant,
+}
+
+impl Failed {
+    fn after(earlier: Option<Failed>, now: Instant) -> Failed {
+        let pause = earlier.map_or(FIRST_PAUSE, |earlier| (earlier.pause * 2).min(LONGEST_PAUSE));
+        Failed { pause, until: now + pause }
+    }
 }
 
 impl Lookout {
@@ -87,7 +112,11 @@ impl Lookout {
     }
 
     async fn count(&self, context: &Context, exclusions: &Exclusions) -> Option<Counted> {
-        let mut gate = self.gate.lock().await;
+        let mut place = self.gate.lock().await;
+        if place.failed.is_some_and(|failed| Instant::now() < failed.until) {
+            return None;
+        }
+        let gate = &mut place.gate;
         let counting = async {
             // whoever is cut off in the middle of it leaves nothing that may be in doubt
             let (database, mut opened) =
@@ -109,11 +138,37 @@ impl Lookout {
             Err(_) => Err(format!("this node's database did not answer within {} s", PATIENCE.as_secs())),
         };
         let seen = counted.as_ref().ok().cloned();
+        place.failed = match (&counted, place.failed) {
+            (Ok(_), _) => None,
+            (Err(why), earlier) => {
+                if earlier.is_none() {
+                    tracing::warn!("tables are not looked at, the schedule alone finds changes there: {why}");
+                }
+                Some(Failed::after(earlier, Instant::now()))
+            }
+        };
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = counted;
         seen
     }
 
     fn looked(&self) -> std::sync::MutexGuard<'_, Result<Counted, String>> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_cannot_be_opened_is_asked_less_and_less_often() {
+        let now = Instant::now();
+        let mut failed = None;
+        let pauses = [(); 7].map(|()| {
+            let next = Failed::after(failed, now);
+            failed = Some(next);
+            next.pause.as_secs()
+        });
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60]);
     }
 }
