@@ -42,6 +42,10 @@ pub trait AgentHost {
     /// left-over of a master that was cut off, and is ended.
     fn replicate_lock(&self) -> Result<Box<dyn Guard>, String>;
 
+    /// Makes sure that the ids of this node's transactions that run now are given to no others, whatever crashes. `Err`: the
+    /// database cannot be asked.
+    fn make_ids_durable(&self) -> Result<(), String>;
+
     /// What became of a transaction of this node's database; one that still runs is ended first. `Err`: it cannot be
     /// asked.
     fn fate(&self, transaction: Transaction) -> Result<Fate, String>;

@@ -285,7 +285,8 @@ async fn parts(
         line.let_databases_go();
         kept.put_line(line);
         let slave_serves = unwilling == Unwilling::Active;
-        return Err(NotBegun { failure: Failure::guard(unwilling), slave_serves });
+        let failure = Failure::guard(format!("{unwilling}; nothing was changed"));
+        return Err(NotBegun { failure, slave_serves });
     }
     kept.known().begin(state.generation, is_kept, sight.clone());
     let switch = Switch { agent: Arc::clone(line.agent()), generation: state.generation };

@@ -16,22 +16,22 @@ pub struct Receiver {
     pub active: bool,
 }
 
-/// A guard refuses; nothing was changed.
+/// A guard refuses. In which state that leaves the replica is for whoever asked to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum Unwilling {
     /// Only a slave is a replica.
     #[error(
-        "guard \"role\": the receiving node is {0}, and only a slave is replicated to; `configure slave` there lifts it; nothing was changed"
+        "guard \"role\": the receiving node is {0}, and only a slave is replicated to; `configure slave` there lifts it"
     )]
     NotSlave(Role),
     /// What it has may be newer.
     #[error(
-        "guard \"active\": telephony runs on the slave, and what it has may be newer; the failback lifts it; nothing was changed"
+        "guard \"active\": telephony runs on the slave, and what it has may be newer; the failback lifts it"
     )]
     Active,
     /// It is not the node any more that it was at the opening.
     #[error(
-        "guard \"stale\": the slave's generation is {now} and was {stated} at the opening: its role or activity changed meanwhile; nothing was changed, run it again"
+        "guard \"stale\": the slave's generation is {now} and was {stated} at the opening: its role or activity changed meanwhile: run it again"
     )]
     Stale {
         /// At the opening.

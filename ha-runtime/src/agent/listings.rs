@@ -24,7 +24,7 @@ impl Listings {
         let found = match scan(tree, digests, Side::Replica) {
             Ok(found) => found,
             Err(SyncError::Tree(error)) => return Err(error.into()),
-            Err(error) => return refuse(ErrorKind::Failed, format!("{error}; nothing was changed")),
+            Err(error) => return refuse(ErrorKind::Failed, error.to_string()),
         };
         let summary = found.listing.summary();
         self.0.insert(index, found.listing);

@@ -12,22 +12,38 @@ use crate::sync::{STAGE_PREFIX, Tree, TreeError};
 pub(super) struct Refusal {
     pub(super) kind: ErrorKind,
     pub(super) message: String,
+    pub(super) leaves: Leaves,
 }
 
+/// In which state a refusal leaves the replica, as far as that is to be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// As the promise says, if one was given; as it was, if none was.
+    AsPromised,
+    /// The message says it, or it goes without saying.
+    Said,
+}
+
+/// A no to one of the steps of a replication.
 pub(super) fn refuse<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { kind, message: message.into() })
+    Err(Refusal { kind, message: message.into(), leaves: Leaves::AsPromised })
+}
+
+/// A no whose message says all there is to say.
+pub(super) fn refuse_plainly<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { kind, message: message.into(), leaves: Leaves::Said })
 }
 
 impl From<TreeError> for Refusal {
     fn from(error: TreeError) -> Refusal {
         let kind = if error.is_full() { ErrorKind::NoSpace } else { ErrorKind::Failed };
-        Refusal { kind, message: format!("{error}; nothing was changed, the old files are in place") }
+        Refusal { kind, message: error.to_string(), leaves: Leaves::AsPromised }
     }
 }
 
 impl From<AgentError> for Refusal {
     fn from(error: AgentError) -> Refusal {
-        Refusal { kind: ErrorKind::Failed, message: error.to_string() }
+        Refusal { kind: ErrorKind::Failed, message: error.to_string(), leaves: Leaves::AsPromised }
     }
 }
 
@@ -40,6 +56,7 @@ pub(super) fn willing(state: NodeState, generation: u64) -> Result<(), Refusal> 
             Unwilling::Stale { .. } => ErrorKind::Stale,
         },
         message: unwilling.to_string(),
+        leaves: Leaves::AsPromised,
     })
 }
 
@@ -52,10 +69,7 @@ pub(super) fn accepted<'t>(
 ) -> Result<(usize, &'t Tree), Refusal> {
     let index = usize::from(dataset);
     let Some(tree) = trees.get(index) else {
-        return refuse(
-            ErrorKind::NotAccepted,
-            format!("there is no dataset {dataset} here; nothing was changed"),
-        );
+        return refuse(ErrorKind::NotAccepted, format!("there is no dataset {dataset} here"));
     };
     let ours = path.segments().any(|segment| segment.starts_with(STAGE_PREFIX));
     let allowed = match tree.filter().verdict(path) {
@@ -68,7 +82,7 @@ pub(super) fn accepted<'t>(
         let shown = tree.display(path);
         return refuse(
             ErrorKind::NotAccepted,
-            format!("{shown} is excluded on this node: set the same exclusions on both; nothing was changed"),
+            format!("{shown} is excluded on this node: set the same exclusions on both"),
         );
     }
     Ok((index, tree))

@@ -9,19 +9,19 @@ use ha_core::replication::wire::{
 };
 
 use super::listings::Listings;
-use super::refusal::{Refusal, accepted, refuse, willing};
+use super::refusal::{Leaves, Refusal, accepted, refuse, refuse_plainly, willing};
 use super::replies::Replies;
 use super::{AgentError, AgentHost, Guard, NodeState};
 use crate::sync::{
     Decision, Digests, Draft, Ground, Incoming, Intent, IntentDirectory, Occasion, ReceiveError, Replica,
-    Sealed, Stopped, SyncError, Tree, TreeCursor, TreeError, Unsettled, write_frame,
+    Sealed, Settled, Stopped, SyncError, Tree, TreeCursor, TreeError, Unsettled, write_frame,
 };
 
 /// Steps that one replication may have; beyond it, it is refused.
 const MAX_STEPS: u64 = 4_000_000;
 
 /// Said by an agent that is ended. What it had promised is settled by whoever ends it.
-const STOPPED: &str = "the agent is being stopped; nothing was changed";
+const STOPPED: &str = "the agent is being stopped";
 
 pub(super) struct Session<'a, W> {
     host: &'a dyn AgentHost,
@@ -55,13 +55,26 @@ enum Contents {
 }
 
 /// How far an open replication is.
+#[derive(Debug, Clone)]
 enum Phase {
     /// Contents and steps arrive.
     Receiving,
     /// All of it is on disk.
     Prepared(Sealed),
     /// It is promised to happen if a transaction is committed.
-    Promised(Sealed, Transaction),
+    Promised(Sealed, Intent),
+}
+
+impl Phase {
+    /// In which state the replica is left, whatever happens now: a clause.
+    fn leaves(&self) -> &'static str {
+        match self {
+            Phase::Receiving | Phase::Prepared(_) => "nothing was changed",
+            Phase::Promised(..) => {
+                "the slave has all of this replication or nothing of it, and the next one finds out"
+            }
+        }
+    }
 }
 
 impl<'a, W: Write> Session<'a, W> {
@@ -78,8 +91,20 @@ impl<'a, W: Write> Session<'a, W> {
 
     /// Says no, and drops what came before it.
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Result<(), AgentError> {
+        let message = self.explain(refusal.message, refusal.leaves);
         self.close(Contents::Dropped);
-        self.reply(&Frame::Error { kind: refusal.kind, message: refusal.message })
+        self.reply(&Frame::Error { kind: refusal.kind, message })
+    }
+
+    /// A refusal's message with the state in which it leaves the replica.
+    fn explain(&self, message: String, leaves: Leaves) -> String {
+        match leaves {
+            Leaves::AsPromised => {
+                let state = self.open.as_ref().map_or(Phase::Receiving.leaves(), |open| open.phase.leaves());
+                format!("{message}; {state}")
+            }
+            Leaves::Said => message,
+        }
     }
 
     pub(super) fn handle(&mut self, frame: Frame) -> Result<(), Refusal> {
@@ -95,7 +120,7 @@ impl<'a, W: Write> Session<'a, W> {
             && self.open.is_none()
             && let Some(why) = self.host.is_outdated()
         {
-            let message = format!("{why}: the agent ends, so that a new one starts; nothing was changed");
+            let message = format!("{why}: the agent ends, so that a new one starts");
             return refuse(ErrorKind::Cancelled, message);
         }
         match frame {
@@ -108,7 +133,7 @@ impl<'a, W: Write> Session<'a, W> {
             }
             Frame::Control(request) => match self.host.control(&request) {
                 Ok(answer) => self.reply(&Frame::ControlReply(answer))?,
-                Err(why) => return refuse(ErrorKind::Failed, why),
+                Err(why) => return refuse_plainly(ErrorKind::Failed, why),
             },
             Frame::Sync { token } => {
                 self.put_down();
@@ -133,15 +158,15 @@ impl<'a, W: Write> Session<'a, W> {
             }
             Frame::AskSignature => self.signature()?,
             Frame::Data { generation, bytes } => {
-                let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
+                let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
                 receive(&self.trees, open, |incoming| incoming.data(&bytes))?;
             }
             Frame::Copy { generation, offset, length } => {
-                let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
+                let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
                 receive(&self.trees, open, |incoming| incoming.copy(offset, length))?;
             }
             Frame::FileEnd { generation, digest } => {
-                let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
+                let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
                 receive(&self.trees, open, |incoming| incoming.verify(digest))?;
                 if let Some((index, incoming)) = open.incoming.take() {
                     let waiting = open.draft.stage(index)?.keep(&incoming)?;
@@ -151,7 +176,7 @@ impl<'a, W: Write> Session<'a, W> {
                 }
             }
             Frame::Abandon { generation } => {
-                let Some(open) = opened(&mut self.open, generation)? else { return Ok(()) };
+                let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
                 if let Some((index, incoming)) = open.incoming.take() {
                     open.draft.stage(index)?.forget(&incoming);
                 }
@@ -165,10 +190,7 @@ impl<'a, W: Write> Session<'a, W> {
                     accepted(&self.trees, dataset, to, true)?;
                 }
                 if open.draft.steps() >= MAX_STEPS {
-                    return refuse(
-                        ErrorKind::NotAccepted,
-                        format!("more than {MAX_STEPS} steps; nothing was changed"),
-                    );
+                    return refuse(ErrorKind::NotAccepted, format!("more than {MAX_STEPS} steps"));
                 }
                 open.draft.step(dataset, action)?;
             }
@@ -206,12 +228,9 @@ impl<'a, W: Write> Session<'a, W> {
     }
 
     fn state(&self) -> Result<NodeState, Refusal> {
-        self.host.node_state().or_else(|why| {
-            refuse(
-                ErrorKind::Failed,
-                format!("this node's own state is not known: {why}; nothing was changed"),
-            )
-        })
+        self.host
+            .node_state()
+            .or_else(|why| refuse(ErrorKind::Failed, format!("this node's own state is not known: {why}")))
     }
 
     fn begin(&mut self, generation: u64) -> Result<(), Refusal> {
@@ -235,34 +254,35 @@ impl<'a, W: Write> Session<'a, W> {
     /// What an earlier replication promised must be settled before anything is compared.
     fn settle_the_past(&self) -> Result<(), Refusal> {
         let why = match self.settle() {
-            Ok(()) => return Ok(()),
+            Ok(Settled::Left(why)) => return refuse(ErrorKind::Active, why),
+            Ok(Settled::Nothing | Settled::CarriedOut(_) | Settled::Dropped(_)) => return Ok(()),
             Err(Unsettled::Failed(error)) if !error.is_full() => {
                 // what it would have brought is brought by this replication, which compares everything
                 self.host.note(&format!("the switch to the last replication is given up: {error}"));
                 let ground = self.host.state_directory();
                 return match self.ground(&ground, &|| false).drop_it(error.to_string()) {
                     Ok(_) => Ok(()),
-                    Err(error) => refuse(ErrorKind::Failed, format!("{error}; nothing was changed")),
+                    Err(error) => refuse(ErrorKind::Failed, error.to_string()),
                 };
             }
             Err(why) => why,
         };
         let kind = match &why {
-            Unsettled::Unknown(_) => ErrorKind::Failed,
+            Unsettled::Unknown(_) | Unsettled::Unreadable(_) => ErrorKind::Failed,
             Unsettled::Failed(_) => ErrorKind::NoSpace,
             Unsettled::Cancelled => ErrorKind::Cancelled,
         };
-        refuse(
+        refuse_plainly(
             kind,
             format!("the slave has not switched to the last replication yet: {why}; it goes on from there"),
         )
     }
 
     /// Settles the promise that stands, if one does, and tells of it. The lock is held.
-    fn settle(&self) -> Result<(), Unsettled> {
+    fn settle(&self) -> Result<Settled, Unsettled> {
         let state_directory = self.host.state_directory();
         if matches!(IntentDirectory::of(&state_directory).intent(), Ok(None)) {
-            return Ok(());
+            return Ok(Settled::Nothing);
         }
         let now = self.host.node_state().map_err(Unsettled::Unknown)?;
         let cancelled = || self.host.cancelled();
@@ -272,7 +292,7 @@ impl<'a, W: Write> Session<'a, W> {
         if let Some(text) = settled.text() {
             self.host.note(&text);
         }
-        Ok(())
+        Ok(settled)
     }
 
     fn ground<'g>(&'g self, state_directory: &'g Path, cancelled: &'g dyn Fn() -> bool) -> Ground<'g> {
@@ -297,7 +317,7 @@ impl<'a, W: Write> Session<'a, W> {
             return;
         }
         let closed = match (phase, contents) {
-            (Phase::Promised(..), _) => self.settle().map_err(|why| why.to_string()),
+            (Phase::Promised(..), _) => self.settle().map(drop).map_err(|why| why.to_string()),
             (Phase::Receiving | Phase::Prepared(_), Contents::Kept) => {
                 draft.rest().map_err(|error| error.to_string())
             }
@@ -372,6 +392,9 @@ impl<'a, W: Write> Session<'a, W> {
         let Some(open) = receiving(&mut self.open, generation)? else {
             return refuse(ErrorKind::Protocol, "no replication is open");
         };
+        if open.incoming.is_some() {
+            return refuse(ErrorKind::Protocol, "a file was begun, and neither ended nor abandoned");
+        }
         open.phase = Phase::Prepared(open.draft.seal()?);
         let files = open.draft.contents();
         Ok(self.reply(&Frame::Prepared { files })?)
@@ -379,8 +402,6 @@ impl<'a, W: Write> Session<'a, W> {
 
     /// Makes what was prepared depend on a transaction that is about to be committed.
     fn arm(&mut self, generation: u64, transaction: Transaction) -> Result<(), Refusal> {
-        // under the lock, immediately before the COMMIT
-        let now = self.state()?;
         let sealed = match opened(&mut self.open, generation)? {
             // an earlier attempt of the database was rolled back
             Some(Open { phase: Phase::Prepared(sealed) | Phase::Promised(sealed, _), .. }) => sealed.clone(),
@@ -388,10 +409,13 @@ impl<'a, W: Write> Session<'a, W> {
                 return refuse(ErrorKind::Protocol, "no replication is prepared");
             }
         };
-        willing(now, generation)?;
-        self.promise(&sealed, Decision::IfCommitted(transaction))?;
+        // what is promised depends on an id, which must not become another transaction's
+        self.host.make_ids_durable().or_else(|why| refuse(ErrorKind::Failed, why))?;
+        // under the lock, immediately before the COMMIT
+        willing(self.state()?, generation)?;
+        let intent = self.promise(&sealed, Decision::IfCommitted(transaction))?;
         if let Some(open) = &mut self.open {
-            open.phase = Phase::Promised(sealed, transaction);
+            open.phase = Phase::Promised(sealed, intent);
         }
         Ok(self.reply(&Frame::Armed { generation })?)
     }
@@ -413,23 +437,23 @@ impl<'a, W: Write> Session<'a, W> {
 
     fn commit(&mut self, generation: u64) -> Result<(), Refusal> {
         let now = self.state()?;
-        let (sealed, decision) = match opened(&mut self.open, generation)? {
-            Some(Open { phase: Phase::Prepared(sealed), .. }) => (sealed.clone(), Decision::Always),
-            Some(Open { phase: Phase::Promised(sealed, transaction), .. }) => {
-                (sealed.clone(), Decision::IfCommitted(*transaction))
-            }
-            Some(Open { phase: Phase::Receiving, .. }) | None => {
-                return refuse(ErrorKind::Protocol, "no replication is prepared");
-            }
+        let Some(open) = opened(&mut self.open, generation)? else {
+            return refuse(ErrorKind::Protocol, "no replication is prepared");
         };
+        let (number, nothing_to_do) = (open.number, open.number > 0 && open.draft.steps() == 0);
+        let phase = open.phase.clone();
         // under the lock, immediately before the first rename
         willing(now, generation)?;
-        if self.nothing_to_do(decision) {
-            let number = self.open.as_ref().map_or(0, |open| open.number);
-            self.put_down();
-            return Ok(self.reply(&Frame::Committed(Outcome { number, ..Outcome::default() }))?);
-        }
-        let intent = self.promise(&sealed, decision)?;
+        let intent = match phase {
+            Phase::Receiving => return refuse(ErrorKind::Protocol, "no replication is prepared"),
+            Phase::Promised(_, intent) => intent,
+            // the slave has everything already, so the same replication as before
+            Phase::Prepared(_) if nothing_to_do => {
+                self.put_down();
+                return Ok(self.reply(&Frame::Committed(Outcome { number, ..Outcome::default() }))?);
+            }
+            Phase::Prepared(sealed) => self.promise(&sealed, Decision::Always)?,
+        };
         let Some(open) = self.open.take() else {
             return refuse(ErrorKind::Protocol, "no replication is open");
         };
@@ -448,20 +472,9 @@ impl<'a, W: Write> Session<'a, W> {
                 "{why}; until the slave's switch to this replication is finished every file is old or new, and the next \
                  run, or a takeover, goes on from there"
             );
-            refuse(ErrorKind::Partial, message)
+            refuse_plainly(ErrorKind::Partial, message)
         })?;
         Ok(self.reply(&Frame::Committed(outcome))?)
-    }
-
-    /// Whether the slave has everything already: then it has the same replication as before.
-    fn nothing_to_do(&self, decision: Decision) -> bool {
-        let first = |open: &Open| open.number == 0;
-        match decision {
-            Decision::Always => {
-                self.open.as_ref().is_some_and(|open| open.draft.steps() == 0 && !first(open))
-            }
-            Decision::IfCommitted(_) => false,
-        }
     }
 
     fn reply(&mut self, frame: &Frame) -> Result<(), AgentError> {
@@ -475,9 +488,10 @@ impl<'a, W: Write> Session<'a, W> {
 
     /// Says why, if anybody still listens, and turns the failure into our own.
     pub(super) fn farewell(&mut self, error: SyncError) -> AgentError {
+        let stopped = self.explain(STOPPED.to_owned(), Leaves::AsPromised);
         self.put_down();
         if self.host.cancelled() {
-            let message = STOPPED.to_owned();
+            let message = stopped;
             let _ = self.reply(&Frame::Error { kind: ErrorKind::Cancelled, message });
         }
         let mut message = error.to_string();
@@ -499,7 +513,7 @@ fn opened(open: &mut Option<Open>, generation: u64) -> Result<Option<&mut Open>,
         Some(open) if open.generation != generation => refuse(
             ErrorKind::Stale,
             format!(
-                "a frame says generation {generation}, the replication was opened with {}; nothing was changed",
+                "a frame says generation {generation}, the replication was opened with {}",
                 open.generation
             ),
         ),
@@ -530,7 +544,7 @@ fn receive(
     give: impl FnOnce(&mut Incoming) -> Result<(), ReceiveError>,
 ) -> Result<(), Refusal> {
     let Some((index, incoming)) = &mut open.incoming else {
-        return refuse(ErrorKind::Protocol, "content arrived, and no file was begun; nothing was changed");
+        return refuse(ErrorKind::Protocol, "content arrived, and no file was begun");
     };
     let tree = &trees[*index];
     give(incoming).or_else(|error| match error {
@@ -539,10 +553,7 @@ fn receive(
         }
         ReceiveError::Corrupt(why) => {
             let shown = tree.display(&incoming.path);
-            refuse(
-                ErrorKind::Corrupt,
-                format!("what arrived for {shown} is not what was sent: {why}; nothing was changed"),
-            )
+            refuse(ErrorKind::Corrupt, format!("what arrived for {shown} is not what was sent: {why}"))
         }
     })
 }

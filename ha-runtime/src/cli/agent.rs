@@ -246,6 +246,10 @@ impl AgentHost for Host {
         Ok(Box::new(Replicates { replicates: Arc::clone(&self.replicates), _held: held }))
     }
 
+    fn make_ids_durable(&self) -> Result<(), String> {
+        self.ask_database(async |client| db::make_durable(client).await.map_err(|error| error.to_string()))
+    }
+
     fn fate(&self, transaction: Transaction) -> Result<Fate, String> {
         self.ask_database(async move |client| {
             db::fate(client, transaction).await.map_err(|error| error.to_string())

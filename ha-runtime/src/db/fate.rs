@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ha_core::replication::wire::Transaction;
+use thiserror::Error;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -26,11 +27,42 @@ pub enum Fate {
     Unknown(String),
 }
 
+/// The fate of a transaction is open: whoever depends on it asks again.
+#[derive(Debug, Error)]
+pub enum FateError {
+    /// It is no replication's any more that could be ended, or does not obey.
+    #[error("it still runs, and could not be ended within {0:?}")]
+    Running(Duration),
+    /// The server or the way to it.
+    #[error(transparent)]
+    Database(#[from] Fault),
+}
+
+/// Brings to disk, on the client's server, that the ids of all transactions that run now are given out.
+///
+/// An id is in memory only until something of its transaction or of a later one is on disk: a server that crashes before
+/// would give it to another transaction. What is asked about later ([`fate`]) must not be taken for that one.
+pub async fn make_durable(client: &Client) -> Result<(), Fault> {
+    // a transaction of its own, so with an id after theirs; `local`: this server's disk, whoever else it replicates to
+    let message = "BEGIN; SET LOCAL synchronous_commit = local; \
+        SELECT pg_logical_emit_message(true, 'pbx-ha', ''); COMMIT";
+    let written = client.batch_execute(message).await;
+    written.map_err(|error| Fault::new("bringing the ids of transactions to disk", error))
+}
+
 /// Asks the client's server. A replication's transaction that still runs is ended: nobody will tell it to commit.
 ///
 /// The client's user must be allowed to end the replication's sessions. Err: the server does not answer, or the
 /// transaction could not be ended; its fate is open.
-pub async fn fate(client: &Client, transaction: Transaction) -> Result<Fate, Fault> {
+pub async fn fate(client: &Client, transaction: Transaction) -> Result<Fate, FateError> {
+    fate_within(client, transaction, PATIENCE).await
+}
+
+pub(super) async fn fate_within(
+    client: &Client,
+    transaction: Transaction,
+    patience: Duration,
+) -> Result<Fate, FateError> {
     let asking = |error| Fault::new("asking what became of a replication's transaction", error);
     if server_identity(client).await.map_err(asking)? != transaction.server {
         return Ok(Fate::Unknown("the database's server is another one than it was then".to_owned()));
@@ -39,22 +71,20 @@ pub async fn fate(client: &Client, transaction: Transaction) -> Result<Fate, Fau
     let started = tokio::time::Instant::now();
     loop {
         let row = match client.query_one("SELECT txid_status($1)", &[&id]).await {
-            // it has not given out that id yet: it was restored from an older copy
-            Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => None,
-            answer => Some(answer.map_err(asking)?),
+            // an id "in the future": what was given out was lost in a crash, and the transaction with it
+            Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
+                return Ok(Fate::RolledBack);
+            }
+            answer => answer.map_err(asking)?,
         };
-        let status: Option<&str> = match &row {
-            Some(row) => row.try_get(0).map_err(asking)?,
-            None => None,
-        };
-        match status {
+        match row.try_get::<_, Option<&str>>(0).map_err(asking)? {
             Some("committed") => return Ok(Fate::Committed),
             Some("aborted") => return Ok(Fate::RolledBack),
-            Some(_) if started.elapsed() < PATIENCE => {}
-            Some(other) => return Ok(Fate::Unknown(format!("it is still {other} and could not be ended"))),
+            // in progress
+            Some(_) if started.elapsed() < patience => {}
+            Some(_) => return Err(FateError::Running(patience)),
             None => {
-                let text = "the database's server does not remember it: it was restored from a copy, or too long ago";
-                return Ok(Fate::Unknown(text.to_owned()));
+                return Ok(Fate::Unknown("the database's server does not remember it any more".to_owned()));
             }
         }
         // the low half of the id is what the server shows of a session

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio_postgres::Client;
 
 use super::error::Fault;
-use super::fate::{Fate, fate};
+use super::fate::{Fate, FateError, fate};
 use super::{ADVISORY_LOCK, APPLICATION_NAME, FENCE_NAME};
 
 /// Between two attempts to get the lock from replications that are being ended.
@@ -54,7 +54,7 @@ impl Fence {
     }
 
     /// What became of a replication's transaction, which ran before the fence was taken.
-    pub async fn fate(&self, transaction: Transaction) -> Result<Fate, Fault> {
+    pub async fn fate(&self, transaction: Transaction) -> Result<Fate, FateError> {
         fate(&self.client, transaction).await
     }
 

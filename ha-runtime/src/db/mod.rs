@@ -52,7 +52,7 @@ mod sql;
 pub use catalog::catalog;
 pub use connect::{ConnectError, Traffic, connect};
 pub use error::{DbError, Fault};
-pub use fate::{Fate, end_replications, fate};
+pub use fate::{Fate, FateError, end_replications, fate, make_durable};
 pub use fence::{Fence, FenceError};
 pub use gate::{Changes, Counted, Gate, TableCounts};
 pub use idle::{LEFT_OVER, end_idle};

@@ -87,7 +87,7 @@ pub trait CommitGate: Send + Sync {
     /// Ok: commit. Err: the refusal, a clause that an operator reads; everything is rolled back.
     ///
     /// `transaction` is the one that is about to be committed: the replica's server can be asked later what became of it
-    /// ([`fate`](super::fate)). Not asked when nothing differs, nor in a dry run.
+    /// ([`fate`](super::fate())), if its id has been made durable there ([`make_durable`](super::make_durable)). Not asked when nothing differs, nor in a dry run.
     async fn confirm(&self, transaction: wire::Transaction) -> Result<(), String>;
 }
 
@@ -146,7 +146,8 @@ async fn attempt_once(
 
 async fn confirmed(replica: &Transaction<'_>, gate: &dyn CommitGate) -> Result<(), DbError> {
     let asking = || DbError::replica("asking for the transaction's id");
-    // of 64 bits, so that it never comes again
+    // of 64 bits, so that it does not come again by counting round; nor after a crash, once the gate has had it made
+    // durable
     let id = replica.query_one("SELECT txid_current()", &[]).await;
     let id: i64 = id.and_then(|row| row.try_get(0)).map_err(asking())?;
     let server = fate::server_identity(replica).await.map_err(asking())?;

@@ -226,12 +226,16 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Goes on with the contents that an earlier one left, if the machine has not been restarted since: what was not
+    /// Goes on with the contents that an earlier one left, unless a promise still needs them, if the machine has not been restarted since: what was not
     /// brought to disk is believed only as long as the kernel remembers it.
     pub(crate) fn open(state_directory: &Path, trees: &[Tree]) -> Result<Draft, TreeError> {
         let directory = IntentDirectory::of(state_directory);
         let failed = |error| directory.error("use", error);
         private_directory(&directory.0).map_err(failed)?;
+        // what is promised is not ours to remove
+        if directory.file("intent.json").try_exists().map_err(failed)? {
+            return Err(failed(io::Error::other("a switch is promised there, and not settled yet")));
+        }
         // a note that is torn is of another start of the machine
         let note = read_sealed::<StagingNote>(&directory.file("staging.json")).unwrap_or_default();
         let note = note.filter(|note| note.boot == boot_id());

@@ -5,7 +5,7 @@
 //!
 //! - its decision says that it happens (nothing else decides, or the transaction was committed): it is carried out;
 //! - the transaction was rolled back, or nobody knows: it is dropped; the next replication compares everything anyway;
-//! - the server does not answer: it stays, and nothing is replicated until it does.
+//! - the server does not answer, or the promise cannot be read: it stays, and nothing is replicated until that changes.
 //!
 //! It is carried out only in the time of standing by in which it was promised, which the generation says, or by the
 //! takeover that ends this time, before telephony starts: what a serving node wrote is never overwritten. A takeover that
@@ -25,6 +25,7 @@ use super::replica::Replica;
 use super::trash::{Trash, TrashLimit};
 use super::tree::Tree;
 use crate::db::Fate;
+use crate::state::StateError;
 
 /// When somebody comes upon a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,9 @@ pub(crate) enum Unsettled {
     /// The database's server cannot be asked.
     #[error("whether its transaction was committed is not known: {0}")]
     Unknown(String),
+    /// The promise may be whole, and this program cannot read it.
+    #[error("what was promised cannot be read: {0}")]
+    Unreadable(StateError),
     /// A step of the switch failed.
     #[error(transparent)]
     Failed(#[from] TreeError),
@@ -130,7 +134,10 @@ impl Ground<'_> {
         let intent = match directory.intent() {
             Ok(Some(intent)) => intent,
             Ok(None) => return Ok(Settled::Nothing),
-            Err(error) => return self.drop_it(format!("it cannot be read: {error}")),
+            Err(error @ StateError::Torn { .. }) => return self.drop_it(error.to_string()),
+            Err(
+                error @ (StateError::Io { .. } | StateError::Stalled { .. } | StateError::Foreign { .. }),
+            ) => return Err(Unsettled::Unreadable(error)),
         };
         match judge(intent.generation, occasion, now) {
             Judgement::Drop(why) => self.drop_it(why.to_owned()),

@@ -38,6 +38,8 @@ struct Node {
     /// What the database says, and about which transactions it was asked.
     fate: Result<Fate, String>,
     fates: Mutex<Vec<Transaction>>,
+    /// How often ids were made durable; `None`: it cannot be done.
+    hardened: Mutex<Option<usize>>,
     notes: Mutex<Vec<String>>,
     hook: Mutex<(usize, Hook)>,
     locked: Arc<Mutex<bool>>,
@@ -53,6 +55,7 @@ impl Node {
             state,
             fate: Err("there is no database".to_owned()),
             fates: Mutex::default(),
+            hardened: Mutex::new(Some(0)),
             notes: Mutex::default(),
             hook: Mutex::new((0, hook)),
             locked: Arc::default(),
@@ -97,6 +100,11 @@ impl AgentHost for Node {
     }
     fn state_directory(&self) -> PathBuf {
         self.state.clone()
+    }
+    fn make_ids_durable(&self) -> Result<(), String> {
+        let mut hardened = self.hardened.lock().unwrap();
+        *hardened.as_mut().ok_or_else(|| "nobody answers".to_owned())? += 1;
+        Ok(())
     }
     fn fate(&self, transaction: Transaction) -> Result<Fate, String> {
         self.fates.lock().unwrap().push(transaction);

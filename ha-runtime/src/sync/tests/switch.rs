@@ -134,6 +134,7 @@ fn what_is_armed_happens_if_its_transaction_was_committed_and_only_then() {
         // the near end is gone right after it has armed
         let said = converse_with(&node, &frames(&[ARM]));
         assert!(said.contains(&Frame::Armed { generation: GENERATION }), "{said:?}");
+        assert_eq!(*node.hardened.lock().unwrap(), Some(1), "before the promise");
         assert_eq!(*node.fates.lock().unwrap(), [TRANSACTION]);
         assert_eq!(number(&pair), expected, "{fate:?}");
         let switched = !pair.far("d/2").exists() && fs::read(pair.far("d/1")).unwrap() == b"abc";
@@ -155,6 +156,119 @@ fn what_is_armed_happens_if_its_transaction_was_committed_and_only_then() {
         pair.push().unwrap();
         pair.assert_equal();
     }
+}
+
+/// What the agent refused, in its words.
+fn refusals(said: &[Frame]) -> Vec<(ErrorKind, &str)> {
+    let refusal = |frame| match frame {
+        &Frame::Error { kind, ref message } => Some((kind, message.as_str())),
+        _ => None,
+    };
+    said.iter().filter_map(refusal).collect()
+}
+
+/// A pair whose slave has promised a switch, whose database says nothing.
+fn promised_pair() -> Pair {
+    let pair = ready_pair();
+    let mut node = pair.node(Box::new(|_| passive_slave()));
+    node.fate = Err("nobody answers".to_owned());
+    converse_with(&node, &frames(&[ARM]));
+    assert!(pair.dir.path().join(INTENT).exists());
+    pair
+}
+
+const INTENT: &str = "state/intent/intent.json";
+const BEGIN: [Frame; 1] = [Frame::Begin { generation: GENERATION }];
+
+#[test]
+fn nothing_is_promised_to_a_transaction_whose_id_a_crash_could_take_back() {
+    let pair = ready_pair();
+    let node = pair.node(Box::new(|_| passive_slave()));
+    *node.hardened.lock().unwrap() = None;
+    let said = converse_with(&node, &frames(&[ARM]));
+    assert_eq!(refusals(&said), [(ErrorKind::Failed, "nobody answers; nothing was changed")]);
+    assert!(!pair.dir.path().join(INTENT).exists());
+}
+
+#[test]
+fn a_commit_that_is_refused_after_the_promise_does_not_say_that_nothing_was_changed() {
+    let pair = ready_pair();
+    // asked at the opening, under the lock, before the promise, and then
+    let hook =
+        |count| if count > 3 { NodeState { active: true, ..passive_slave() } } else { passive_slave() };
+    let node = pair.node(Box::new(hook));
+    let said = converse_with(&node, &frames(&[ARM, Frame::Commit { generation: GENERATION }]));
+    let [(ErrorKind::Active, message)] = refusals(&said)[..] else { panic!("{said:?}") };
+    assert!(message.contains("all of this replication or nothing"), "{message}");
+    assert!(!message.contains("nothing was changed"), "{message}");
+}
+
+#[test]
+fn a_promise_that_a_takeover_is_to_settle_is_no_other_replications_to_replace() {
+    let pair = promised_pair();
+    // at the opening, under the lock, and then
+    let hook =
+        |count| if count > 2 { NodeState { active: true, ..passive_slave() } } else { passive_slave() };
+    let node = pair.node(Box::new(hook));
+    let said = converse_with(&node, &[&[Frame::Hello(hello())], BEGIN.as_slice()].concat());
+    assert!(matches!(refusals(&said)[..], [(ErrorKind::Active, _)]), "{said:?}");
+    assert!(pair.dir.path().join(INTENT).exists());
+    assert!(matches!(settle(&pair, usize::MAX), Ok(Settled::CarriedOut(_))), "its steps are still there");
+    assert_eq!(number(&pair), 2);
+}
+
+#[test]
+fn a_promise_that_cannot_be_read_now_stays_and_a_torn_one_is_dropped() {
+    let pair = promised_pair();
+    let (intent, aside) = (pair.dir.path().join(INTENT), pair.dir.path().join("aside"));
+    fs::rename(&intent, &aside).unwrap();
+    // a disk that refuses
+    fs::create_dir(&intent).unwrap();
+    assert!(matches!(settle(&pair, 9), Err(Unsettled::Unreadable(_))));
+    fs::remove_dir(&intent).unwrap();
+    // a program that means something else by it
+    crate::state::write_sealed(&intent, &serde_json::json!({ "generation": GENERATION })).unwrap();
+    assert!(matches!(settle(&pair, 9), Err(Unsettled::Unreadable(_))));
+    let node = pair.node(Box::new(|_| passive_slave()));
+    let said = converse_with(&node, &[&[Frame::Hello(hello())], BEGIN.as_slice()].concat());
+    assert!(matches!(refusals(&said)[..], [(ErrorKind::Failed, _)]), "{said:?}");
+    fs::rename(&aside, &intent).unwrap();
+    assert!(matches!(settle(&pair, usize::MAX), Ok(Settled::CarriedOut(_))));
+
+    let pair = promised_pair();
+    let intent = pair.dir.path().join(INTENT);
+    let whole = fs::read(&intent).unwrap();
+    fs::write(&intent, &whole[..whole.len() / 2]).unwrap();
+    assert!(matches!(settle(&pair, 9), Ok(Settled::Dropped(_))));
+    pair.push().unwrap();
+    pair.assert_equal();
+}
+
+#[test]
+fn nothing_is_added_to_what_is_prepared_nor_is_anything_prepared_in_the_middle_of_a_file() {
+    let generation = GENERATION;
+    let file = Frame::File {
+        generation,
+        dataset: 0,
+        path: RelPath::new("late").unwrap(),
+        size: 3,
+        meta: own_meta(),
+    };
+    let data = Frame::Data { generation, bytes: b"abc".to_vec() };
+    let end = Frame::FileEnd { generation, digest: *blake3::hash(b"abc").as_bytes() };
+    let copy = Frame::Copy { generation, offset: 0, length: 3 };
+    for late in [file.clone(), data.clone(), copy, end, Frame::Abandon { generation }] {
+        let pair = ready_pair();
+        let node = pair.node(Box::new(|_| passive_slave()));
+        let said = converse_with(&node, &frames(&[late.clone(), Frame::Commit { generation }]));
+        assert!(matches!(refusals(&said)[0], (ErrorKind::Protocol, _)), "{late:?}: {said:?}");
+        assert_eq!(number(&pair), 1, "{late:?}");
+    }
+    let pair = ready_pair();
+    let node = pair.node(Box::new(|_| passive_slave()));
+    let begun = [Frame::Hello(hello()), BEGIN[0].clone(), file, data, Frame::Prepare { generation }];
+    let said = converse_with(&node, &begun);
+    assert!(matches!(refusals(&said)[0], (ErrorKind::Protocol, _)), "{said:?}");
 }
 
 #[test]
