@@ -1,12 +1,13 @@
 //! Writes what differs into the replica's transaction.
 
 use std::io::Cursor;
-use std::mem;
-use std::pin::pin;
+use std::pin::Pin;
+use std::{iter, mem};
 
+use futures_util::future::try_join_all;
 use futures_util::{SinkExt, TryStreamExt};
 use ha_core::replication::tables::PlannedTable;
-use tokio_postgres::{Error, Transaction};
+use tokio_postgres::{CopyInSink, CopyOutStream, Error, Statement, Transaction};
 
 use super::compare::{Rewrite, RowId};
 use super::error::DbError;
@@ -18,56 +19,37 @@ const BATCH: usize = 2_000;
 /// Rows are sent together in messages of about so many bytes: the source sends each in one of its own.
 const MESSAGE: usize = 64 * 1024;
 
-/// Rows that a rewrite really deleted and copied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) deleted: u64,
-    pub(super) copied: u64,
-}
-
-/// Keeps writers out of a table until the transaction ends; readers go on.
-pub(super) async fn lock(replica: &Transaction<'_>, table: &PlannedTable) -> Result<(), DbError> {
-    let lock = format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", sql::relation(&table.name));
-    replica.batch_execute(&lock).await.map_err(DbError::replica(format!("table \"{}\"", table.name)))
-}
-
-/// Deletes all rows that go or change before any is copied, so that values of unique keys may move between rows.
+/// Keeps writers out of these tables until the transaction ends; readers go on.
 ///
-/// DELETE and not TRUNCATE: that would lock readers out.
-pub(super) async fn rewrite(
-    source: &Transaction<'_>,
+/// A statement for each, so that an error names the table; they are sent together.
+pub(super) async fn lock(replica: &Transaction<'_>, tables: &[&PlannedTable]) -> Result<(), DbError> {
+    let each = tables.iter().map(async |table| {
+        let lock = format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", sql::relation(&table.name));
+        replica.batch_execute(&lock).await.map_err(DbError::replica(format!("table \"{}\"", table.name)))
+    });
+    try_join_all(each).await.map(drop)
+}
+
+/// Deletes the rows of a table that go or change; returns their number.
+///
+/// All of them before any is copied, so that values of unique keys may move between rows. DELETE and not TRUNCATE: that
+/// would lock readers out.
+pub(super) async fn delete(
     replica: &Transaction<'_>,
     table: &PlannedTable,
     rewrite: &Rewrite,
-) -> Result<Written, DbError> {
-    let mut written = Written::default();
-    match rewrite {
-        Rewrite::Whole => {
-            let all = format!("DELETE FROM ONLY {}", sql::relation(&table.name));
-            let deleted = replica.execute(&all, &[]).await;
-            written.deleted = deleted.map_err(DbError::replica(deleting(table)))?;
-            written.copied = copy(source, replica, table, "").await?;
-        }
-        Rewrite::Rows { delete, copy: rows } => {
-            for batch in delete.chunks(BATCH) {
-                let deleted = delete_rows(replica, table, batch).await;
-                written.deleted += deleted.map_err(DbError::replica(deleting(table)))?;
-            }
-            for batch in rows.chunks(BATCH) {
-                written.copied += copy(source, replica, table, &at(batch)).await?;
-            }
-        }
+) -> Result<u64, DbError> {
+    let conditions = match rewrite {
+        Rewrite::Whole => vec![String::new()],
+        Rewrite::Rows { delete, copy: _ } => delete.chunks(BATCH).map(at).collect(),
+    };
+    let mut deleted = 0;
+    for condition in conditions {
+        let delete = format!("DELETE FROM ONLY {}{condition}", sql::relation(&table.name));
+        let rows = replica.execute_typed(&delete, &[]).await;
+        deleted += rows.map_err(DbError::replica(format!("deleting rows of table \"{}\"", table.name)))?;
     }
-    Ok(written)
-}
-
-fn deleting(table: &PlannedTable) -> String {
-    format!("deleting rows of table \"{}\"", table.name)
-}
-
-async fn delete_rows(replica: &Transaction<'_>, table: &PlannedTable, rows: &[RowId]) -> Result<u64, Error> {
-    let delete = format!("DELETE FROM ONLY {}{}", sql::relation(&table.name), at(rows));
-    replica.execute(&delete, &[]).await
+    Ok(deleted)
 }
 
 /// The condition that leaves these rows.
@@ -76,29 +58,102 @@ fn at(rows: &[RowId]) -> String {
     format!(" WHERE ctid = ANY ('{{{}}}'::tid[])", places.join(","))
 }
 
-/// Streams rows from server to server. Text format: binary arrays carry type numbers, which differ between servers.
-async fn copy(
+/// Copies what the rewrites say from server to server; returns the number of rows of each table.
+///
+/// While the last rows of one table are written, the source reads the next one. `done` is told how many tables are.
+pub(super) async fn copy(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
-    table: &PlannedTable,
-    filter: &str,
-) -> Result<u64, DbError> {
-    let (relation, columns) = (sql::relation(&table.name), sql::columns(&table.columns));
-    let reading = || DbError::source(format!("reading table \"{}\"", table.name));
-    let writing = || DbError::replica(format!("writing table \"{}\"", table.name));
-    let out = format!("COPY (SELECT {columns} FROM ONLY {relation}{filter}) TO STDOUT");
-    let into = format!("COPY {relation} ({columns}) FROM STDIN");
-    let mut out = pin!(source.copy_out(&out).await.map_err(reading())?);
-    let mut into = pin!(replica.copy_in(&into).await.map_err(writing())?);
-    let mut message = Vec::new();
-    while let Some(row) = out.try_next().await.map_err(reading())? {
-        message.extend_from_slice(&row);
-        if message.len() >= MESSAGE {
-            into.send(Cursor::new(mem::take(&mut message))).await.map_err(writing())?;
+    rewrites: &[(&PlannedTable, &Rewrite)],
+    done: impl Fn(usize),
+) -> Result<Vec<u64>, DbError> {
+    let prepared = rewrites.iter().map(|(table, _)| prepare(replica, table));
+    let prepared = try_join_all(prepared).await?;
+    let mut copied = vec![0; rewrites.len()];
+    let mut last: Option<(usize, Copy<'_>)> = None;
+    for ((at, (table, rewrite)), into) in rewrites.iter().enumerate().zip(&prepared) {
+        for condition in conditions(rewrite) {
+            let next = Copy::open(source, replica, table, &condition, into);
+            let next = match last.take() {
+                None => next.await?,
+                Some((table, copy)) => {
+                    // whose statements went out first, so that neither waits for what the other holds; its error is the one
+                    // that counts
+                    let (rows, next) = tokio::try_join!(biased; copy.run(), next)?;
+                    copied[table] += rows;
+                    done(at);
+                    next
+                }
+            };
+            last = Some((at, next));
         }
     }
-    into.send(Cursor::new(message)).await.map_err(writing())?;
-    into.finish().await.map_err(writing())
+    if let Some((table, copy)) = last {
+        copied[table] += copy.run().await?;
+    }
+    Ok(copied)
+}
+
+/// Which rows to copy, in parts.
+fn conditions(rewrite: &Rewrite) -> Box<dyn Iterator<Item = String> + Send + '_> {
+    match rewrite {
+        Rewrite::Whole => Box::new(iter::once(String::new())),
+        Rewrite::Rows { delete: _, copy } => Box::new(copy.chunks(BATCH).map(at)),
+    }
+}
+
+async fn prepare(replica: &Transaction<'_>, table: &PlannedTable) -> Result<Statement, DbError> {
+    let (relation, columns) = (sql::relation(&table.name), sql::columns(&table.columns));
+    let into = format!("COPY {relation} ({columns}) FROM STDIN");
+    replica.prepare(&into).await.map_err(DbError::replica(writing(table)))
+}
+
+fn writing(table: &PlannedTable) -> String {
+    format!("writing table \"{}\"", table.name)
+}
+
+/// Rows of one table on their way. Text format: binary arrays carry type numbers, which differ between servers.
+struct Copy<'a> {
+    table: &'a PlannedTable,
+    out: Pin<Box<CopyOutStream>>,
+    into: Pin<Box<CopyInSink<Cursor<Vec<u8>>>>>,
+}
+
+impl<'a> Copy<'a> {
+    async fn open(
+        source: &Transaction<'_>,
+        replica: &Transaction<'_>,
+        table: &'a PlannedTable,
+        condition: &str,
+        into: &Statement,
+    ) -> Result<Copy<'a>, DbError> {
+        let (relation, columns) = (sql::relation(&table.name), sql::columns(&table.columns));
+        let out = format!("COPY (SELECT {columns} FROM ONLY {relation}{condition}) TO STDOUT");
+        let (out, into) =
+            tokio::try_join!(async { source.copy_out(&out).await.map_err(Copy::reading(table)) }, async {
+                replica.copy_in(into).await.map_err(DbError::replica(writing(table)))
+            })?;
+        Ok(Copy { table, out: Box::pin(out), into: Box::pin(into) })
+    }
+
+    fn reading(table: &PlannedTable) -> impl FnOnce(Error) -> DbError + use<> {
+        DbError::source(format!("reading table \"{}\"", table.name))
+    }
+
+    /// Streams the rows; returns their number.
+    async fn run(mut self) -> Result<u64, DbError> {
+        let writing = || DbError::replica(writing(self.table));
+        let mut message = Vec::with_capacity(MESSAGE);
+        while let Some(row) = self.out.try_next().await.map_err(Copy::reading(self.table))? {
+            message.extend_from_slice(&row);
+            if message.len() >= MESSAGE {
+                let full = mem::replace(&mut message, Vec::with_capacity(MESSAGE));
+                self.into.send(Cursor::new(full)).await.map_err(writing())?;
+            }
+        }
+        self.into.send(Cursor::new(message)).await.map_err(writing())?;
+        self.into.as_mut().finish().await.map_err(writing())
+    }
 }
 
 /// Brings sequences to the source's values; returns the names of those that differed, which alone are set.
@@ -144,6 +199,6 @@ async fn values(transaction: &Transaction<'_>, names: &[String]) -> Result<Vec<(
         .enumerate()
         .map(|(at, name)| format!("SELECT {at} AS at, last_value, is_called FROM {}", sql::relation(name)));
     let query = each.collect::<Vec<_>>().join(" UNION ALL ") + " ORDER BY at";
-    let rows = transaction.query(&query, &[]).await?;
+    let rows = transaction.query_typed(&query, &[]).await?;
     rows.iter().map(|row| Ok((row.try_get(1)?, row.try_get(2)?))).collect()
 }

@@ -58,7 +58,7 @@ fn condition(key: &ForeignKey) -> String {
 
 async fn dangling(replica: &Transaction<'_>, table: &str, key: &ForeignKey) -> Result<u64, DbError> {
     let count = format!("SELECT count(*) FROM ONLY {} AS r WHERE {}", sql::relation(table), condition(key));
-    let row = replica.query_one(&count, &[]).await.map_err(DbError::replica(validating(key)))?;
+    let row = replica.query_typed_one(&count, &[]).await.map_err(DbError::replica(validating(key)))?;
     Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
@@ -78,7 +78,7 @@ async fn act(replica: &Transaction<'_>, table: &str, key: &ForeignKey) -> Result
         OnDelete::SetDefault => set("DEFAULT"),
     };
     role(replica, "origin", key).await?;
-    let rows = replica.execute(&statement, &[]).await.map_err(DbError::replica(validating(key)))?;
+    let rows = replica.execute_typed(&statement, &[]).await.map_err(DbError::replica(validating(key)))?;
     role(replica, "replica", key).await?;
     Ok(rows)
 }

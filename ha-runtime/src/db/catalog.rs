@@ -102,7 +102,7 @@ pub(super) async fn fingerprint(transaction: &Transaction<'_>) -> Result<Fingerp
     let part = async |part: &'static str| {
         let query =
             format!("SELECT count(*),coalesce(sum(hashtextextended(x::text,0)),0)::text FROM ({part}) AS x");
-        let row = transaction.query_one(&query, &[]).await?;
+        let row = transaction.query_typed_one(&query, &[]).await?;
         Ok(Part { rows: row.try_get(0)?, sum: row.try_get(1)? })
     };
     let (columns, keys, foreign_keys, sequences, enums) =
@@ -113,7 +113,7 @@ pub(super) async fn fingerprint(transaction: &Transaction<'_>) -> Result<Fingerp
 /// The shape of a database whose fingerprint is that of a known one: what a fingerprint does not say is asked for.
 pub(super) async fn alike(transaction: &Transaction<'_>, known: &Catalog) -> Result<Catalog, Error> {
     let (database, revisions) =
-        tokio::try_join!(transaction.query_one(DATABASE, &[]), revisions(transaction, &known.tables))?;
+        tokio::try_join!(transaction.query_typed_one(DATABASE, &[]), revisions(transaction, &known.tables))?;
     Ok(Catalog { server: version(&database)?, encoding: encoding(&database)?, revisions, ..known.clone() })
 }
 
@@ -132,13 +132,13 @@ pub(super) async fn read(transaction: &Transaction<'_>) -> Result<(Catalog, Fing
             .map(|part| format!("SELECT x.*,hashtextextended(x::text,0) FROM ({part}) AS x"));
     // polled together they are sent together: the way to the other node is walked twice, not fourteen times
     let (database, columns, sizes, keys, foreign_keys, sequences, enums) = tokio::try_join!(
-        transaction.query_one(DATABASE, &[]),
-        transaction.query(&of_columns, &[]),
-        transaction.query(SIZES, &[]),
-        transaction.query(&of_keys, &[]),
-        transaction.query(&of_foreign_keys, &[]),
-        transaction.query(&of_sequences, &[]),
-        transaction.query(&of_enums, &[])
+        transaction.query_typed_one(DATABASE, &[]),
+        transaction.query_typed(&of_columns, &[]),
+        transaction.query_typed(SIZES, &[]),
+        transaction.query_typed(&of_keys, &[]),
+        transaction.query_typed(&of_foreign_keys, &[]),
+        transaction.query_typed(&of_sequences, &[]),
+        transaction.query_typed(&of_enums, &[])
     )?;
     let parts = [&columns, &keys, &foreign_keys, &sequences, &enums].map(|rows| Part::of(rows));
     let [of_columns, of_keys, of_foreign_keys, of_sequences, of_enums] = parts;
@@ -223,7 +223,7 @@ async fn revision(
     let names: Vec<String> = table.columns.iter().map(|column| sql::name(&column.name)).collect();
     let text = format!("SELECT ROW({})::text FROM {}", names.join(","), sql::relation(name));
     let mut rows = Vec::new();
-    for row in transaction.query(&text, &[]).await? {
+    for row in transaction.query_typed(&text, &[]).await? {
         let text: String = row.try_get(0)?;
         rows.push(text.trim_start_matches('(').trim_end_matches(')').to_owned());
     }

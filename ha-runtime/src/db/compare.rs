@@ -2,19 +2,31 @@
 
 use std::pin::Pin;
 
-use futures_util::stream::Fuse;
+use futures_util::stream::{self, Stream};
 use futures_util::{StreamExt, TryStreamExt};
 use ha_core::replication::tables::PlannedTable;
 use postgres_types::{FromSql, Type};
-use tokio_postgres::{Row, RowStream, Transaction};
+use tokio_postgres::{Row, Transaction};
 
 use super::digest::Digest;
 use super::error::{DbError, Side};
-use super::narrow::narrow;
+use super::narrow::{Part, narrow};
 use super::sql;
 
 /// More rows than this are not remembered: the table is copied as a whole.
 const LIMIT: usize = 20_000;
+
+/// The digests of so many rows of a side are read at once; of more they are streamed.
+const FEW: u64 = 4_096;
+
+/// What is known of a table that differs before anything is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Everything.
+    Compared(Comparison),
+    /// Where the differences are; the rows there, too many to be held, are still to be compared.
+    Located(Part),
+}
 
 /// What has to happen to a table.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,31 +75,59 @@ impl RowId {
     pub(super) fn text(self) -> String {
         format!("({},{})", self.block, self.offset)
     }
+
+    /// As the server sends it.
+    fn from_bytes([a, b, c, d, e, f]: [u8; 6]) -> RowId {
+        RowId { block: u32::from_be_bytes([a, b, c, d]), offset: u16::from_be_bytes([e, f]) }
+    }
 }
 
 impl<'a> FromSql<'a> for RowId {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<RowId, Box<dyn std::error::Error + Sync + Send>> {
-        let &[a, b, c, d, e, f] = raw else { return Err("a row's place has six bytes".into()) };
-        Ok(RowId { block: u32::from_be_bytes([a, b, c, d]), offset: u16::from_be_bytes([e, f]) })
+        Ok(RowId::from_bytes(raw.try_into().map_err(|_| "a row's place has six bytes")?))
     }
     fn accepts(kind: &Type) -> bool {
         *kind == Type::TID
     }
 }
 
-/// Compares one table, whose digests differ; the replica's side must be locked against writers.
-pub(super) async fn compare(
+/// Looks at one table, whose digests differ; the replica's side must be locked against writers.
+///
+/// No stream stays open, so that both servers may be asked about many tables at the same time.
+pub(super) async fn look(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
     table: &PlannedTable,
     digests: (&Digest, &Digest),
+) -> Result<Finding, DbError> {
+    let part = narrow(source, replica, table, digests.0.rows.max(digests.1.rows)).await?;
+    if part.rows > FEW {
+        return Ok(Finding::Located(part));
+    }
+    let query = packed_query(table, &part.filter);
+    let (mut here, mut there) = tokio::try_join!(
+        Rows::read(source, Side::Source, table, &query),
+        Rows::read(replica, Side::Replica, table, &query)
+    )?;
+    merge(&mut here, &mut there).await.map(Finding::Compared)
+}
+
+/// Compares the rows of one part of a table.
+pub(super) async fn compare(
+    source: &Transaction<'_>,
+    replica: &Transaction<'_>,
+    table: &PlannedTable,
+    part: &Part,
 ) -> Result<Comparison, DbError> {
-    let filter = narrow(source, replica, table, digests.0.rows.max(digests.1.rows)).await?;
-    let query = rows_query(table, &filter);
+    let query = rows_query(table, &part.filter);
     let (mut here, mut there) = tokio::try_join!(
         Rows::open(source, Side::Source, table, &query),
         Rows::open(replica, Side::Replica, table, &query)
     )?;
+    merge(&mut here, &mut there).await
+}
+
+async fn merge(here: &mut Rows<'_>, there: &mut Rows<'_>) -> Result<Comparison, DbError> {
     let mut found = Found::default();
     loop {
         let (a, b) = tokio::try_join!(here.peek(), there.peek())?;
@@ -108,12 +148,18 @@ fn rows_query(table: &PlannedTable, filter: &str) -> String {
     format!("SELECT {key},{digest},ctid FROM ONLY {relation}{filter} ORDER BY 1")
 }
 
+/// The same in any order and in one value, half as long as rows of the protocol.
+fn packed_query(table: &PlannedTable, filter: &str) -> String {
+    let (key, digest, relation) = (sql::key_hash(table), sql::digest(table), sql::relation(&table.name));
+    format!(
+        "SELECT string_agg(int8send({key})||int8send({digest})||tidsend(ctid),'') FROM ONLY {relation}{filter}"
+    )
+}
+
 /// A stream of rows in the order of their keys.
 struct Rows<'a> {
     // fused: once it has ended, a stream of rows answers with an error
-    stream: Pin<Box<Fuse<RowStream>>>,
-    side: Side,
-    table: &'a str,
+    stream: Pin<Box<dyn Stream<Item = Result<Entry, DbError>> + Send + 'a>>,
     head: Option<Entry>,
 }
 
@@ -125,27 +171,40 @@ struct Entry {
 }
 
 impl<'a> Rows<'a> {
+    /// Streams what [`rows_query`] asks for.
     async fn open(
         transaction: &Transaction<'_>,
         side: Side,
         table: &'a PlannedTable,
         query: &str,
     ) -> Result<Rows<'a>, DbError> {
-        let table = table.name.as_str();
-        let opened = transaction.query_raw(query, Vec::<i64>::new()).await;
-        let stream = opened.map_err(|error| side.error(&doing(table), error))?;
-        Ok(Rows { stream: Box::pin(stream.fuse()), side, table, head: None })
+        let error = move |error| side.error(&doing(table), error);
+        let rows = transaction.query_raw(query, Vec::<i64>::new()).await.map_err(error)?;
+        let entries = rows.map(move |row| row.and_then(|row| entry(&row)).map_err(error));
+        Ok(Rows { stream: Box::pin(entries.fuse()), head: None })
+    }
+
+    /// Reads what [`packed_query`] asks for.
+    async fn read(
+        transaction: &Transaction<'_>,
+        side: Side,
+        table: &'a PlannedTable,
+        query: &str,
+    ) -> Result<Rows<'a>, DbError> {
+        let error = |error| side.error(&doing(table), error);
+        let row = transaction.query_typed_one(query, &[]).await.map_err(error)?;
+        // null: there are no rows
+        let packed = row.try_get::<_, Option<&[u8]>>(0).map_err(error)?.unwrap_or_default();
+        let (rows, _) = packed.as_chunks::<22>();
+        let mut entries: Vec<Entry> = rows.iter().map(unpacked).collect();
+        entries.sort_unstable_by_key(|entry| entry.key);
+        Ok(Rows { stream: Box::pin(stream::iter(entries.into_iter().map(Ok))), head: None })
     }
 
     /// The next row's key.
     async fn peek(&mut self) -> Result<Option<i64>, DbError> {
         if self.head.is_none() {
-            let entry = match self.stream.try_next().await {
-                Ok(None) => None,
-                Ok(Some(row)) => entry(&row).map(Some).map_err(|e| self.side.error(&doing(self.table), e))?,
-                Err(error) => return Err(self.side.error(&doing(self.table), error)),
-            };
-            self.head = entry;
+            self.head = self.stream.try_next().await?;
         }
         Ok(self.head.map(|entry| entry.key))
     }
@@ -160,12 +219,19 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn doing(table: &str) -> String {
-    format!("comparing table \"{table}\"")
+fn doing(table: &PlannedTable) -> String {
+    format!("comparing table \"{}\"", table.name)
 }
 
 fn entry(row: &Row) -> Result<Entry, tokio_postgres::Error> {
     Ok(Entry { key: row.try_get(0)?, digest: row.try_get(1)?, id: row.try_get(2)? })
+}
+
+fn unpacked(row: &[u8; 22]) -> Entry {
+    let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ref id @ ..] = row;
+    let key = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let digest = i64::from_be_bytes([i, j, k, l, m, n, o, p]);
+    Entry { key, digest, id: RowId::from_bytes(*id) }
 }
 
 /// Differences as they are found.
@@ -244,6 +310,16 @@ mod tests {
         found.add(&here(source), &there(replica));
         let Counts { inserted, updated, deleted } = found.counts;
         (inserted, updated, deleted, found.copy.len(), found.delete.len())
+    }
+
+    #[test]
+    fn a_row_is_read_in_the_order_in_which_it_is_packed() {
+        let mut packed = [0; 22];
+        packed[..8].copy_from_slice(&(-7i64).to_be_bytes());
+        packed[8..16].copy_from_slice(&i64::MAX.to_be_bytes());
+        packed[16..].copy_from_slice(&[0, 1, 0, 2, 0, 9]);
+        let id = RowId { block: 65_538, offset: 9 };
+        assert_eq!(unpacked(&packed), Entry { key: -7, digest: i64::MAX, id });
     }
 
     #[test]

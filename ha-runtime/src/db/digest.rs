@@ -28,7 +28,7 @@ pub(super) async fn digests(
     for batch in tables.chunks(BATCH) {
         let each = batch.iter().enumerate().map(|(at, table)| query(at, table));
         let text = each.collect::<Vec<_>>().join(" UNION ALL ");
-        for row in transaction.query(&text, &[]).await? {
+        for row in transaction.query_typed(&text, &[]).await? {
             let (at, rows): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
             let digest = Digest { rows: rows.unsigned_abs(), sum: row.try_get(2)? };
             // a server that answers for a table it was not asked for is not believed

@@ -108,6 +108,6 @@ pub async fn end_replications(client: &Client) -> Result<(), Fault> {
 pub(super) async fn server_identity(
     client: &impl tokio_postgres::GenericClient,
 ) -> Result<u64, tokio_postgres::Error> {
-    let row = client.query_one("SELECT system_identifier FROM pg_control_system()", &[]).await?;
+    let row = client.query_typed_one("SELECT system_identifier FROM pg_control_system()", &[]).await?;
     row.try_get(0).map(i64::cast_unsigned)
 }

@@ -7,8 +7,8 @@
 //! 2. both catalogs are read and compared ([`plan_tables`](ha_core::replication::tables::plan_tables)): another shape is
 //!    refused before anything is touched;
 //! 3. both servers compute the digests of all tables at once;
-//! 4. each table that differs is locked against writers (readers go on), compared by digests of groups of rows, finer and
-//!    finer, then of rows, and the rows that differ are deleted and copied anew, with triggers off;
+//! 4. the tables that differ are locked against writers (readers go on), compared by digests of groups of rows, finer and
+//!    finer, then of rows, all at the same time; the rows that differ are deleted and then copied anew, with triggers off;
 //! 5. foreign keys between copied tables and those that stay are validated ([`Border`](ha_core::replication::tables::Border));
 //! 6. the digests of the tables that were written must equal the source's, as wholes: a trigger or a rule that cannot be
 //!    switched off could have changed any row of them; the [`CommitGate`] is asked; COMMIT.

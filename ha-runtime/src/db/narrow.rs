@@ -11,44 +11,57 @@ use super::sql;
 /// So few rows are compared one by one at once.
 const AT_ONCE: u64 = 256;
 
-/// Groups are made finer until about so few rows share one.
+/// A table is cut into groups of about so many rows.
 const ROWS_PER_GROUP: u64 = 32;
 
-/// No step cuts the table, or a group that differs, into more groups than 2 to the power of this.
-const MOST_BITS: u32 = 8;
+/// More rows than this in a group that differs are worth a further step, which reads the whole table if its key does not
+/// lead with an integer.
+const COARSE: u64 = 4 * ROWS_PER_GROUP;
+
+/// No step cuts the table, or a group that differs, into more groups than 2 to the power of this: 40 kilobytes then travel.
+const MOST_BITS: u32 = 11;
 
 /// More groups than this are not named to make them finer: then most of the table differs.
 const MOST_GROUPS: usize = 4_096;
 
-/// A condition, to be put behind a table's name, that leaves the part in which all differences lie; empty for all of it.
-///
-/// What it leaves out is equal on both sides: all rows of both were in one group or another. The replica must be locked
-/// against writers.
+/// The part of a table in which all differences lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    /// A condition, to be put behind the table's name; empty for all of it.
+    ///
+    /// What it leaves out is equal on both sides: all rows of both were in one group or another.
+    pub(super) filter: String,
+    /// How many rows it leaves on the side that has more of them.
+    pub(super) rows: u64,
+}
+
+/// Looks for the part that differs in a table of at most so many rows. The replica must be locked against writers.
 pub(super) async fn narrow(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
     table: &PlannedTable,
     rows: u64,
-) -> Result<String, DbError> {
+) -> Result<Part, DbError> {
+    let all = Part { filter: String::new(), rows };
     if rows <= AT_ONCE {
-        return Ok(String::new());
+        return Ok(all);
     }
     let place = Place::of(table);
     let sides = Sides { source, replica, table };
-    let Some((low, high)) = place.extent(&sides).await? else { return Ok(String::new()) };
+    let Some((low, high)) = place.extent(&sides).await? else { return Ok(all) };
     let width = u64::BITS - high.wrapping_sub(low).cast_unsigned().leading_zeros();
     let mut shift = width.saturating_sub(bits(rows));
     let mut filter = String::new();
     loop {
-        let (here, there) = sides.ask(&groups_query(table, &place, shift, &filter), group).await?;
-        let (here, there) = (here.into_iter().collect(), there.into_iter().collect());
+        let (here, there) = sides.ask(&groups_query(table, &place, shift, &filter), groups).await?;
+        let (here, there) = (here.into_iter().flatten().collect(), there.into_iter().flatten().collect());
         let Differing { numbers, rows: left } = Differing::between(&here, &there);
         filter = place.filter(shift, &numbers);
         let each = left / (numbers.len() as u64).max(1);
-        let fine = left <= AT_ONCE || each < 2 * ROWS_PER_GROUP || numbers.len() > MOST_GROUPS;
+        let fine = left <= AT_ONCE || each < COARSE || numbers.len() > MOST_GROUPS;
         if shift == 0 || fine {
             // to read everything is cheaper than to look for most of it
-            return Ok(if left > rows / 2 { String::new() } else { filter });
+            return Ok(if left > rows / 2 { all } else { Part { filter, rows: left } });
         }
         shift -= bits(each).min(shift);
     }
@@ -70,9 +83,11 @@ impl Sides<'_> {
     ) -> Result<(Vec<T>, Vec<T>), DbError> {
         let doing = format!("comparing table \"{}\"", self.table.name);
         let (here, there) = tokio::try_join!(
-            async { self.source.query(query, &[]).await.map_err(|error| Side::Source.error(&doing, error)) },
             async {
-                self.replica.query(query, &[]).await.map_err(|error| Side::Replica.error(&doing, error))
+                self.source.query_typed(query, &[]).await.map_err(|error| Side::Source.error(&doing, error))
+            },
+            async {
+                self.replica.query_typed(query, &[]).await.map_err(|error| Side::Replica.error(&doing, error))
             }
         )?;
         let here: Result<Vec<T>, Error> = here.iter().map(read).collect();
@@ -147,20 +162,31 @@ impl Place {
     }
 }
 
-/// Each group with the number of its rows and the sum of their digests, cut to 64 bits.
+/// Each group with the number of its rows and the sum of their digests, cut to 64 bits: three numbers a group in one value,
+/// half as long as rows of the protocol.
 fn groups_query(table: &PlannedTable, place: &Place, shift: u32, filter: &str) -> String {
     let (group, digest, relation) = (place.group(shift), sql::digest(table), sql::relation(&table.name));
     format!(
-        "SELECT {group},count(*),(sum({digest})%9223372036854775783)::int8 \
-         FROM ONLY {relation}{filter} GROUP BY 1"
+        "SELECT string_agg(int8send(g)||int8send(n)||int8send(d),'') FROM \
+         (SELECT {group},count(*),(sum({digest})%9223372036854775783)::int8 \
+         FROM ONLY {relation}{filter} GROUP BY 1) AS x (g,n,d)"
     )
 }
 
 /// Rows and digest of each group, by its number.
 type Groups = BTreeMap<i64, (i64, i64)>;
 
-fn group(row: &Row) -> Result<(i64, (i64, i64)), Error> {
-    Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?)))
+fn groups(row: &Row) -> Result<Vec<(i64, (i64, i64))>, Error> {
+    // null: there is no group
+    let packed = row.try_get::<_, Option<&[u8]>>(0)?.unwrap_or_default();
+    let (groups, _) = packed.as_chunks::<24>();
+    Ok(groups.iter().map(group).collect())
+}
+
+fn group(packed: &[u8; 24]) -> (i64, (i64, i64)) {
+    let (numbers, _) = packed.as_chunks::<8>();
+    let [group, rows, digest] = [0, 1, 2].map(|at| numbers.get(at).copied().map_or(0, i64::from_be_bytes));
+    (group, (rows, digest))
 }
 
 /// Groups that differ.
@@ -210,7 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn a_groups_numbers_are_read_in_the_order_in_which_they_are_packed() {
+        let packed: Vec<u8> = [-1i64, 3, i64::MIN].into_iter().flat_map(i64::to_be_bytes).collect();
+        assert_eq!(group(packed.as_slice().try_into().unwrap()), (-1, (3, i64::MIN)));
+    }
+
+    #[test]
     fn more_rows_are_cut_into_more_groups_up_to_a_limit() {
-        assert_eq!([0, 64, 256, 1 << 13, 1 << 30].map(bits), [1, 1, 3, 8, 8]);
+        assert_eq!([0, 64, 256, 1 << 13, 1 << 30].map(bits), [1, 1, 3, 8, 11]);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use ha_core::replication::tables::{Exclusions, PlannedTable, TablePlan, plan_tables};
 use ha_core::replication::wire;
 use tokio::sync::watch;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::compare::{Comparison, Counts, Rewrite};
+use super::compare::{Comparison, Counts, Finding, Rewrite};
 use super::digest::{Digest, digests};
 use super::error::{DbError, Fault};
 use super::report::{DatabaseReport, Mode, TableChange};
@@ -148,7 +149,7 @@ async fn confirmed(replica: &Transaction<'_>, gate: &dyn CommitGate) -> Result<(
     let asking = || DbError::replica("asking for the transaction's id");
     // of 64 bits, so that it does not come again by counting round; nor after a crash, once the gate has had it made
     // durable
-    let id = replica.query_one("SELECT txid_current()", &[]).await;
+    let id = replica.query_typed_one("SELECT txid_current()", &[]).await;
     let id: i64 = id.and_then(|row| row.try_get(0)).map_err(asking())?;
     let server = fate::server_identity(replica).await.map_err(asking())?;
     let transaction = wire::Transaction { server, id: id.cast_unsigned() };
@@ -180,14 +181,11 @@ async fn write(
     let differs = |table: &&PlannedTable| here.get(&table.name) != there.get(&table.name);
     let differing: Vec<&PlannedTable> =
         tables.into_iter().filter(|table| options.mode == Mode::Full || differs(table)).collect();
-    let copier = Copier { source, replica, options, here: &here, there: &there };
-    let mut changes = Vec::new();
-    for (done, table) in differing.iter().enumerate() {
-        options.tell(Progress { tables: differing.len(), done });
-        changes.extend(copier.table(table).await?);
-    }
-    options.tell(Progress { tables: differing.len(), done: differing.len() });
     let apply = options.purpose == Purpose::Apply;
+    options.tell(Progress { tables: differing.len(), done: 0 });
+    let copier = Copier { source, replica, options, here: &here, there: &there };
+    let changes = copier.tables(&differing).await?;
+    options.tell(Progress { tables: differing.len(), done: differing.len() });
     let sequences = apply::sequences(source, replica, &plan.sequences, apply).await?;
     let mut borders = Vec::new();
     if apply {
@@ -254,40 +252,61 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// Brings one table to the source's state, or counts what that would take. `None`: it became equal meanwhile.
-    async fn table(&self, table: &PlannedTable) -> Result<Option<TableChange>, DbError> {
+    /// Brings the tables to the source's state, or counts what that would take. One that became equal meanwhile is left out.
+    async fn tables(&self, tables: &[&PlannedTable]) -> Result<Vec<TableChange>, DbError> {
         let apply = self.options.purpose == Purpose::Apply;
         if apply {
-            apply::lock(self.replica, table).await?;
+            apply::lock(self.replica, tables).await?;
         }
-        let Comparison { counts, rewrite } = self.comparison(table).await?;
-        if counts == Counts::default() && self.options.mode == Mode::Incremental {
-            return Ok(None);
-        }
-        let Counts { mut inserted, updated, mut deleted } = counts;
-        if apply {
-            let written = apply::rewrite(self.source, self.replica, table, &rewrite).await?;
-            if self.options.mode == Mode::Full {
-                (inserted, deleted) = (written.copied, written.deleted);
+        let mut found: Vec<(&PlannedTable, Comparison)> = Vec::new();
+        // both servers are asked about all of them together: neither waits for the other or for the way between them
+        let findings = try_join_all(tables.iter().map(|table| self.look(table))).await?;
+        for (table, finding) in tables.iter().zip(findings) {
+            let comparison = match finding {
+                Finding::Compared(comparison) => comparison,
+                Finding::Located(part) => compare::compare(self.source, self.replica, table, &part).await?,
+            };
+            if comparison.counts != Counts::default() || self.options.mode == Mode::Full {
+                found.push((table, comparison));
             }
         }
-        Ok(Some(TableChange { table: table.name.clone(), inserted, updated, deleted }))
+        let mut changes: Vec<TableChange> =
+            found.iter().map(|(table, found)| change(table, found.counts)).collect();
+        if apply {
+            let deleted =
+                found.iter().map(|(table, found)| apply::delete(self.replica, table, &found.rewrite));
+            let deleted = try_join_all(deleted).await?;
+            let rewrites: Vec<_> = found.iter().map(|(table, found)| (*table, &found.rewrite)).collect();
+            let done = |done| self.options.tell(Progress { tables: tables.len(), done });
+            let copied = apply::copy(self.source, self.replica, &rewrites, done).await?;
+            if self.options.mode == Mode::Full {
+                for ((change, deleted), copied) in changes.iter_mut().zip(deleted).zip(copied) {
+                    (change.inserted, change.deleted) = (copied, deleted);
+                }
+            }
+        }
+        Ok(changes)
     }
 
-    async fn comparison(&self, table: &PlannedTable) -> Result<Comparison, DbError> {
+    async fn look(&self, table: &PlannedTable) -> Result<Finding, DbError> {
         let digest = |of: &Digests| of.get(&table.name).cloned().unwrap_or_default();
         let (here, there) = (digest(self.here), digest(self.there));
         let nothing_to_compare = here.rows == 0 || there.rows == 0;
         match self.options.mode {
             Mode::Incremental if !nothing_to_compare => {
-                compare::compare(self.source, self.replica, table, (&here, &there)).await
+                compare::look(self.source, self.replica, table, (&here, &there)).await
             }
             Mode::Incremental | Mode::Full => {
                 let counts = Counts { inserted: here.rows, updated: 0, deleted: there.rows };
-                Ok(Comparison { counts, rewrite: Rewrite::Whole })
+                Ok(Finding::Compared(Comparison { counts, rewrite: Rewrite::Whole }))
             }
         }
     }
+}
+
+fn change(table: &PlannedTable, counts: Counts) -> TableChange {
+    let Counts { inserted, updated, deleted } = counts;
+    TableChange { table: table.name.clone(), inserted, updated, deleted }
 }
 
 impl DatabaseReport {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::error::DbError;
@@ -51,22 +52,33 @@ pub(super) async fn transaction<'a>(
         "{SETTINGS} {DURABLE} SET LOCAL lock_timeout = {}; {NOTICE_LOST_CLIENT}",
         milliseconds(options.lock_timeout)
     );
-    transaction.batch_execute(&settings).await.map_err(DbError::replica("preparing the transaction"))?;
-    if fenced(&transaction).await? {
+    // statements that are polled together are sent together; of two that fail, the first one says why
+    let ((), fenced) = tokio::try_join!(
+        biased;
+        async {
+            transaction.batch_execute(&settings).await.map_err(DbError::replica("preparing the transaction"))
+        },
+        fenced(&transaction)
+    )?;
+    if fenced {
         return Err(DbError::Fenced);
     }
-    if options.purpose == Purpose::Apply {
-        end_stalled(&transaction, options.stalled_after).await?;
-    }
-    lock_out_takeover(&transaction).await?;
-    if options.purpose == Purpose::Apply {
-        let off = "SET LOCAL session_replication_role = replica";
-        transaction
-            .batch_execute(off)
-            .await
-            .map_err(DbError::replica("switching triggers off (a superuser may)"))?;
+    match options.purpose {
+        Purpose::Apply => tokio::try_join!(
+            biased;
+            end_stalled(&transaction, options.stalled_after),
+            lock_out_takeover(&transaction),
+            switch_triggers_off(&transaction)
+        )
+        .map(drop)?,
+        Purpose::DryRun => lock_out_takeover(&transaction).await?,
     }
     Ok(transaction)
+}
+
+async fn switch_triggers_off(transaction: &Transaction<'_>) -> Result<(), DbError> {
+    let off = "SET LOCAL session_replication_role = replica";
+    transaction.batch_execute(off).await.map_err(DbError::replica("switching triggers off (a superuser may)"))
 }
 
 /// As PostgreSQL's settings want it: whole milliseconds, and never 0, which would mean "for ever".
@@ -88,7 +100,9 @@ async fn end_stalled(transaction: &Transaction<'_>, stalled_after: Duration) -> 
         WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid() \
         AND wait_event = 'ClientRead' AND xact_start IS NOT NULL \
         AND state_change < clock_timestamp() - $2 * interval '1 second'";
-    let ended = transaction.query_one(end, &[&APPLICATION_NAME, &stalled_after.as_secs_f64()]).await;
+    let seconds = stalled_after.as_secs_f64();
+    let ended =
+        transaction.query_typed_one(end, &[(&APPLICATION_NAME, Type::TEXT), (&seconds, Type::FLOAT8)]).await;
     let ended: i64 = ended.map_err(DbError::replica("looking for stalled replications"))?.get(0);
     if ended > 0 {
         tracing::warn!("ended {ended} replication(s) into this database whose master had gone silent");
@@ -101,6 +115,8 @@ async fn fenced(transaction: &Transaction<'_>) -> Result<bool, DbError> {
         JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() \
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.application_name = $1 \
         AND (l.classid::bigint << 32) | l.objid::bigint = $2)";
-    let row = transaction.query_one(holders, &[&FENCE_NAME, &ADVISORY_LOCK]).await;
+    let row = transaction
+        .query_typed_one(holders, &[(&FENCE_NAME, Type::TEXT), (&ADVISORY_LOCK, Type::INT8)])
+        .await;
     Ok(row.map_err(DbError::replica("looking for a takeover's fence"))?.get(0))
 }
