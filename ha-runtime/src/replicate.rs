@@ -11,6 +11,7 @@
 //! Cut before 4 nothing happens, after 4 all of it: the agent, the next replication, the slave's daemon or its takeover
 //! find the written decision and ask the server what became of the transaction.
 
+mod job;
 mod kept;
 mod known;
 mod lookout;
@@ -29,7 +30,6 @@ use ha_core::replication::filter::Filter;
 use ha_core::replication::guard::DeleteGuard;
 use ha_core::replication::tables::Exclusions;
 use ha_core::replication::wire::Outcome;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -41,6 +41,7 @@ use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Blame, Failure, Report, Verdict};
 use crate::sync::{Compare, FilesReport, Progress, PushOptions, StagedFiles, Tree};
+pub use job::{Ended, Job, Scope};
 pub use kept::{Kept, OnChange};
 use known::Tables;
 pub use lookout::Lookout;
@@ -51,86 +52,11 @@ use switch::Switch;
 /// The second of two replications waits for the first this long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
 
-/// What is to be sent, and to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Job {
-    /// The slave.
-    pub peer: IpAddr,
-    /// Trees.
-    pub files: Scope,
-    /// Tables.
-    pub database: Scope,
-    /// Everything, whatever times and digests say.
-    pub full: bool,
-    /// Only plan.
-    pub dry_run: bool,
-}
-
-/// What a job does about one part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Nothing, and nothing is said about it.
-    LeftOut,
-    /// It is compared unless both sides are known not to have changed since that was done last.
-    IfChanged,
-    /// It is compared with the slave's, and what differs is sent.
-    Compared,
-}
-
-impl Job {
-    /// Both parts, only what differs.
-    pub fn all(peer: IpAddr) -> Job {
-        Job { peer, files: Scope::Compared, database: Scope::Compared, full: false, dry_run: false }
-    }
-
-    /// Both parts, as far as they changed.
-    pub fn changes(peer: IpAddr) -> Job {
-        Job { files: Scope::IfChanged, database: Scope::IfChanged, ..Job::all(peer) }
-    }
-
-    /// Whether it has not failed but waits: after each recovery the slave serves until the failback, and what changes
-    /// meanwhile comes then.
-    fn waits(&self, how: Replicated) -> bool {
-        let after_a_change = self.files != Scope::Compared && self.database != Scope::Compared;
-        after_a_change && how == Replicated::SlaveServes
-    }
-}
-
-impl Scope {
-    /// Whether the part is to be compared, when the slave is known to have it, or not.
-    fn is_due(self, is_known: bool) -> bool {
-        match self {
-            Scope::LeftOut => false,
-            Scope::IfChanged => !is_known,
-            Scope::Compared => true,
-        }
-    }
-}
-
 /// The refusal for a node that has nothing to send.
 pub fn not_a_master(role: Role) -> Failure {
     Failure::guard(format!(
         "guard \"role\": this node is {role}, and only a master replicates; `configure master --remote IP` lifts it"
     ))
-}
-
-/// How a replication ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// What is said of it.
-    pub verdict: Verdict,
-    /// For the node.
-    pub how: Replicated,
-    /// Without the wait for another one.
-    pub took: Duration,
-}
-
-impl Ended {
-    /// Before anything was attempted, or not as it should.
-    pub(crate) fn not_begun(failure: Failure) -> Ended {
-        Ended { verdict: Err(failure), how: Replicated::Failed, took: Duration::ZERO }
-    }
 }
 
 /// One alert when replication fails, one when it works again; none when a change only waits.

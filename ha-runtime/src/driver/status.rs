@@ -214,3 +214,20 @@ fn on_change_text(on_change: &Value) -> String {
     };
     format!("{seen}; {waits}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_would_be_lost_only_while_the_slave_is_known_to_have_it_and_no_attempt_failed() {
+        let success = Part { last_success: Some(Utc::now() - Duration::from_secs(60)), last_error: None };
+        let failed = Part { last_error: Some("no route".to_owned()), ..success.clone() };
+        let lost = |part_of: &Part, is_there| part(part_of, is_there)["would_lose_seconds"].as_u64();
+        assert_eq!(lost(&success, true), Some(0));
+        for seconds in [lost(&success, false), lost(&failed, true), lost(&failed, false)] {
+            assert!(seconds >= Some(60), "{seconds:?}");
+        }
+        assert_eq!(lost(&Part::default(), false), None);
+    }
+}
