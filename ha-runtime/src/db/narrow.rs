@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ha_core::replication::tables::{Hashed, PlannedTable, RowKey};
+use ha_core::replication::tables::{Hashed, PlannedColumn, PlannedTable, RowKey};
 use tokio_postgres::{Error, Row, Transaction};
 
 use super::error::{DbError, Side};
@@ -109,27 +109,32 @@ fn bits(rows: u64) -> u32 {
 enum Place {
     /// The key's first column, of integers: a group is a range of the key, which its index finds.
     Integer(String),
-    /// The hash of the key.
-    KeyHash(String),
+    /// A hash of the key, or of a part of it.
+    Hash(String),
 }
 
 impl Place {
     fn of(table: &PlannedTable) -> Place {
-        let first = match &table.key {
-            RowKey::Columns(key) => key.first().filter(|column| column.hashed == Hashed::Integer),
-            RowKey::WholeRow => None,
-        };
-        match first {
-            Some(column) => Place::Integer(sql::name(&column.name)),
-            None => Place::KeyHash(sql::key_hash(table)),
+        let RowKey::Columns(key) = &table.key else { return Place::Hash(sql::key_hash(table)) };
+        match key.first() {
+            Some(column) if column.hashed == Hashed::Integer => Place::Integer(sql::name(&column.name)),
+            Some(_) | None => Place::Hash(Place::hash(key)),
         }
+    }
+
+    /// The hash of the key without its enumerated columns: these tell few rows apart, and their labels take the server
+    /// longer to look up than everything else takes to hash.
+    fn hash(key: &[PlannedColumn]) -> String {
+        let telling = key.iter().filter(|column| column.hashed != Hashed::Label).cloned();
+        let telling: Vec<PlannedColumn> = telling.collect();
+        sql::hash(if telling.is_empty() { key } else { &telling })
     }
 
     /// The group's number.
     fn group(&self, shift: u32) -> String {
         match self {
             Place::Integer(column) => format!("({column}::int8>>{shift})"),
-            Place::KeyHash(hash) => format!("({hash}>>{shift})"),
+            Place::Hash(hash) => format!("({hash}>>{shift})"),
         }
     }
 
@@ -137,7 +142,7 @@ impl Place {
     async fn extent(&self, sides: &Sides<'_>) -> Result<Option<(i64, i64)>, DbError> {
         let column = match self {
             Place::Integer(column) => column,
-            Place::KeyHash(_) => return Ok(Some((i64::MIN, i64::MAX))),
+            Place::Hash(_) => return Ok(Some((i64::MIN, i64::MAX))),
         };
         let relation = sql::relation(&sides.table.name);
         let query = format!("SELECT min({column})::int8,max({column})::int8 FROM ONLY {relation}");
@@ -157,7 +162,7 @@ impl Place {
                 let (low, high) = (first << shift, !(!last << shift));
                 format!(" WHERE {column} BETWEEN {low} AND {high} AND {these}")
             }
-            (Place::Integer(_) | Place::KeyHash(_), _, _) => format!(" WHERE {these}"),
+            (Place::Integer(_) | Place::Hash(_), _, _) => format!(" WHERE {these}"),
         }
     }
 }
@@ -212,6 +217,8 @@ impl Differing {
 
 #[cfg(test)]
 mod tests {
+    use ha_core::replication::tables::Nullability;
+
     use super::*;
 
     #[test]
@@ -233,6 +240,18 @@ mod tests {
         assert_eq!(between(4, &[-1]), " WHERE id BETWEEN -16 AND -1");
         assert_eq!(between(0, &[-7, 7]), " WHERE id BETWEEN -7 AND 7");
         assert_eq!(between(31, &[-1, 0]), " WHERE id BETWEEN -2147483648 AND 2147483647");
+    }
+
+    #[test]
+    fn an_enumerated_column_groups_rows_only_where_the_key_has_no_other() {
+        let column = |name: &str, hashed| PlannedColumn {
+            name: name.to_owned(),
+            hashed,
+            nullability: Nullability::NotNull,
+        };
+        let (kind, name) = (column("kind", Hashed::Label), column("name", Hashed::Text));
+        assert_eq!(Place::hash(&[kind.clone(), name.clone()]), sql::hash(&[name]));
+        assert_eq!(Place::hash(std::slice::from_ref(&kind)), sql::hash(&[kind]));
     }
 
     #[test]

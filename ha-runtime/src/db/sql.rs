@@ -31,15 +31,15 @@ pub(super) fn array(numbers: impl IntoIterator<Item = i64>) -> String {
 
 /// The digest of a row: a hash of 64 bits of all columns that are copied.
 pub(super) fn digest(table: &PlannedTable) -> String {
-    chain(&table.columns)
+    hash(&table.columns)
 }
 
 /// The hash by which rows are matched. Rows that share one are compared and replaced together, so that a collision costs
 /// a copied row and never a wrong one.
 pub(super) fn key_hash(table: &PlannedTable) -> String {
     match &table.key {
-        RowKey::Columns(key) => chain(key),
-        RowKey::WholeRow => chain(&table.columns),
+        RowKey::Columns(key) => hash(key),
+        RowKey::WholeRow => hash(&table.columns),
     }
 }
 
@@ -51,7 +51,7 @@ const BITS: usize = 31;
 /// So no two rows can exchange a value, nor two columns of one row, without notice: hashes that are merely added (or
 /// combined linearly, as `hash_record_extended` does) give the same sums then. A null counts as the type's zero, and
 /// integers whose bits say which columns are null are hashed along.
-fn chain(columns: &[PlannedColumn]) -> String {
+pub(super) fn hash(columns: &[PlannedColumn]) -> String {
     let mut hash = "0".to_owned();
     let mut nullable = Vec::new();
     let mut as_row = Vec::new();

@@ -13,6 +13,7 @@ const KEYED: &[(&str, &str, &str)] = &[
     ("second", "id int, k int DEFAULT 1, PRIMARY KEY (k, id)", "n"),
     ("long", "id bigint PRIMARY KEY", "n * 4294967296"),
     ("word", "id text PRIMARY KEY", "'word' || n"),
+    ("labelled", "id text, k kind DEFAULT 'b', PRIMARY KEY (k, id)", "'word' || n"),
     ("identifier", "id uuid PRIMARY KEY", "md5(n::text)::uuid"),
     ("bag", "id int", "n / 3"),
 ];
@@ -24,7 +25,8 @@ fn shape() -> String {
             INSERT INTO {name} (id, v) SELECT {key}, n FROM generate_series(1, 6000) n;"
         )
     };
-    KEYED.iter().map(table).collect()
+    let tables: String = KEYED.iter().map(table).collect();
+    format!("CREATE TYPE kind AS ENUM ('a', 'b'); {tables}")
 }
 
 /// Some change to all of them.
