@@ -7,19 +7,19 @@ use crate::context::Context;
 use crate::db::Fate;
 use crate::durable::STATE_DIRECTORY;
 use crate::replicate;
+use crate::state::StateError;
 use crate::sync::{Decision, Ground, IntentDirectory, Occasion, Settled, TrashLimit, Unsettled};
 
-/// Whether a switch is promised; if so, the transaction that it depends on, if it depends on one.
-pub(crate) fn promised(context: &Context) -> Option<Option<Transaction>> {
+/// What decides about the switch that is promised, if one is. Reads the disk.
+pub(crate) fn promised(context: &Context) -> Result<Option<Decision>, StateError> {
     let directory = IntentDirectory::of(&context.root.path(STATE_DIRECTORY));
     match directory.intent() {
-        Ok(None) => None,
-        Ok(Some(intent)) => Some(match intent.decision {
-            Decision::Always => None,
-            Decision::IfCommitted(transaction) => Some(transaction),
-        }),
-        // to be dropped by whoever settles it
-        Err(_) => Some(None),
+        Ok(intent) => Ok(intent.map(|intent| intent.decision)),
+        // dropped by whoever settles it, whatever it said
+        Err(StateError::Torn { .. }) => Ok(Some(Decision::Always)),
+        Err(error @ (StateError::Io { .. } | StateError::Stalled { .. } | StateError::Foreign { .. })) => {
+            Err(error)
+        }
     }
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn settle(
     on_the_ground(context, cancelled, |ground| ground.settle(occasion, now, fate))
 }
 
-/// Drops what is promised, because of that.
+/// Drops what is promised, because of that. The lock *replicate* is held.
 pub(crate) fn give_up(context: &Context, why: &Unsettled) -> Result<Settled, Unsettled> {
     on_the_ground(context, &|| false, |ground| ground.drop_it(why.to_string()))
 }

@@ -60,14 +60,18 @@ pub(super) fn by_hand(context: &Context, start: bool, dry_run: bool) -> Verdict 
 /// What a takeover does before it starts, when no daemon does it: another generation, then an end of what is being
 /// replicated to this slave (`safety.md` 4.2). Nothing of it may stop a takeover.
 pub(crate) fn before_start(context: &Context, notes: &Notes) {
-    match record(context, ServiceState::Running) {
+    let moment = match record(context, ServiceState::Running) {
         Ok(Recorded::Already) => return,
-        Ok(Recorded::Changed) => {}
-        Err(failure) => tracing::warn!("{failure}"),
-    }
+        Ok(Recorded::Changed) => fence::Moment::Beginning,
+        Err(failure) => {
+            tracing::warn!("{failure}");
+            fence::Moment::Later
+        }
+    };
     let record = node_state::store(context).and_then(|store| node_state::load(&store)).ok().flatten();
-    let generation = record.map_or(0, |record| record.generation);
-    let takeover = fence::Takeover { generation, notes: notes.clone(), alerts: None };
+    let generation = record.as_ref().map_or(0, |record| record.generation);
+    let role = record.as_ref().map_or(Role::Slave, |record| record.role);
+    let takeover = fence::Takeover { role, generation, moment, notes: notes.clone(), alerts: None };
     let _ = block_on(async {
         drop(fence::raise(context, &takeover).await);
         Ok(())

@@ -31,7 +31,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::control::Request;
 use crate::effect::Performer;
-use crate::fence::{Takeover, UNFINISHED};
+use crate::fence::{Beginnings, Moment, Takeover, UNFINISHED};
 use crate::lock;
 use crate::node_state;
 use crate::observe::observe;
@@ -92,8 +92,11 @@ struct Driver {
     /// Tells of changes.
     changes: JoinSet<()>,
     fence: Arc<tokio::sync::Mutex<Option<crate::fence::Held>>>,
+    beginnings: Beginnings,
     /// Held while a look at telephony is under way.
     looking: Arc<tokio::sync::Mutex<()>>,
+    /// Held while what a replication left is settled.
+    settling: Arc<tokio::sync::Mutex<()>>,
     to_self: mpsc::Sender<Message>,
 }
 
@@ -129,7 +132,9 @@ pub async fn run(context: Context) -> Verdict {
         kept: Kept::default(),
         changes: JoinSet::new(),
         fence: Arc::default(),
+        beginnings: Beginnings::default(),
         looking: Arc::default(),
+        settling: Arc::default(),
         to_self,
         context,
         node,
@@ -215,11 +220,15 @@ impl Driver {
     /// The one place where a node is handled. Returns the refusal of a command.
     fn give(&mut self, input: Input) -> Option<Failure> {
         let before = (self.what_is_kept_for(), self.slave_is_down());
+        let generation = self.node.record().generation;
         let outputs = self.node.handle(clock::now(), input);
         if self.what_is_kept_for() != before.0 {
             self.keep_anew();
         } else if self.slave_is_down() != before.1 {
             self.forget_the_slave();
+        }
+        if self.node.record().generation != generation {
+            self.beginnings.raised(self.node.record().generation);
         }
         if !self.configuring {
             self.generation.store(self.node.record().generation, Ordering::SeqCst);
@@ -324,7 +333,8 @@ impl Driver {
         let (context, performer) = (self.context.clone(), Arc::clone(&self.performer));
         let (current, to_self) = (Arc::clone(&self.generation), self.to_self.clone());
         let (fence, journal) = (Arc::clone(&self.fence), self.keeper.journal());
-        let takeover = self.takeover(generation);
+        let moment = self.beginnings.act(generation);
+        let takeover = self.takeover(generation, moment);
         let is_slave = self.node.role().role() == Role::Slave;
         let still_wanted = move || current.load(Ordering::SeqCst) == generation;
         let work = async move {
@@ -358,8 +368,22 @@ impl Driver {
         });
     }
 
-    fn takeover(&self, generation: u64) -> Takeover {
-        Takeover { generation, notes: self.keeper.journal(), alerts: Some(self.keeper.alerts()) }
+    fn takeover(&self, generation: u64, moment: Moment) -> Takeover {
+        let (notes, alerts) = (self.keeper.journal(), Some(self.keeper.alerts()));
+        Takeover { role: self.node.role().role(), generation, moment, notes, alerts }
+    }
+
+    /// Settles what a replication left that was cut, for as long as this node stands by as it does now.
+    fn settle_leftovers(&self) {
+        let Ok(settling) = Arc::clone(&self.settling).try_lock_owned() else { return };
+        let (context, notes) = (self.context.clone(), self.keeper.journal());
+        let (current, generation) = (Arc::clone(&self.generation), self.node.record().generation);
+        let still = move || current.load(Ordering::SeqCst) == generation;
+        tokio::spawn(async move {
+            let _settling = settling;
+            let ask = async |transaction| leftovers::ask(&context, transaction).await;
+            leftovers::settle(&context, &notes, still, ask).await;
+        });
     }
 
     /// Looks at telephony in a thread: a stalled disk must not stop the loop, nor may looks pile up before it. A slave that
@@ -370,7 +394,10 @@ impl Driver {
         let (context, to_self) = (self.context.clone(), self.to_self.clone());
         let fence = Arc::clone(&self.fence);
         let status = self.node.status();
-        let takeover = self.takeover(status.record.generation);
+        let takeover = self.takeover(status.record.generation, Moment::Later);
+        if status.role.role() == Role::Slave && !status.record.active {
+            self.settle_leftovers();
+        }
         let serves = status.role.role() == Role::Slave
             && status.record.active
             && status.in_flight.is_none()
@@ -379,9 +406,6 @@ impl Driver {
             let _looking = looking;
             if serves && context.profile().database.is_some() {
                 crate::fence::keep(&fence, &context, &takeover).await;
-            }
-            if status.role.role() == Role::Slave && !status.record.active {
-                leftovers::settle(&context, &takeover.notes).await;
             }
             let look =
                 tokio::task::spawn_blocking(move || observe(&context.root, &context.profile().observe));

@@ -19,6 +19,8 @@ use crate::report::Blame;
 use crate::root::Root;
 use crate::way::Way;
 
+mod leftovers;
+
 const LONG: Duration = Duration::from_secs(60);
 
 /// A PBX of three scripts and a role file of two words.
