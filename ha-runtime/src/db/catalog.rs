@@ -1,66 +1,107 @@
 //! Reads a database's shape.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use ha_core::replication::tables::{
-    Catalog, Column, Encoding, ForeignKey, Generated, Nullability, OnDelete, Sequence, ServerVersion, Table,
+    Catalog, Column, Encoding, ForeignKey, Generated, Nullability, OnDelete, PlannedTable, Sequence,
+    ServerVersion, Table,
 };
 use tokio_postgres::{Client, Error, Row, Transaction};
 
 use super::error::DbError;
 use super::{session, sql};
 
-const DATABASE: &str = "SELECT current_setting('server_version_num')::int8, pg_encoding_to_char(encoding)::text \
-    FROM pg_database WHERE datname = current_database()";
+const DATABASE: &str = "SELECT pg_catalog.current_setting('server_version_num')::int8, pg_catalog.pg_encoding_to_char(encoding)::text \
+    FROM pg_database WHERE datname = pg_catalog.current_database()";
 
 /// Ordinary tables of `public` that no extension owns. `attgenerated` is read through jsonb, which is slow and so
 /// done for defaults only: PostgreSQL 11 has no such column.
-const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
-        a.attidentity <> '', CASE WHEN a.atthasdef THEN CASE WHEN coalesce(to_jsonb(a)->>'attgenerated', '') <> '' \
-            THEN pg_get_expr(d.adbin, d.adrelid) END END \
+const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+        a.attidentity <> '', CASE WHEN a.atthasdef THEN CASE WHEN coalesce(pg_catalog.to_jsonb(a)->>'attgenerated'::text, '') <> '' \
+            THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END END \
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND NOT EXISTS \
-        (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e') \
+    WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind = 'r' AND NOT EXISTS \
+        (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass::oid AND e.objid = c.oid AND e.deptype = 'e') \
     ORDER BY c.relname, a.attnum";
 
-/// Sizes of the same tables, and some more.
-const SIZES: &str = "SELECT c.relname::text, pg_relation_size(c.oid) FROM pg_class c \
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'";
+/// Sizes of the same tables, and some more: of the first file of each, which is all of it up to 1 GB.
+///
+/// Asked of the file, because `pg_relation_size` waits for whoever has locked any of these tables.
+const SIZES: &str = "SELECT c.relname::text, \
+        (pg_catalog.pg_stat_file(pg_catalog.pg_relation_filepath(c.oid), true)).size FROM pg_class c \
+    WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind = 'r'";
 
 /// Keys that hold at every moment, for every row, and for plain columns.
 const KEYS: &str = "SELECT c.relname::text, i.indisprimary, \
-        array_agg(a.attname::text ORDER BY k.place) \
+        pg_catalog.array_agg(a.attname::text ORDER BY k.place) \
     FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
-    CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place) \
+    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place) \
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND k.place <= i.indnkeyatts \
+    WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind = 'r' AND k.place <= i.indnkeyatts \
         AND i.indisunique AND i.indisvalid AND (i.indimmediate OR i.indisprimary) \
         AND i.indpred IS NULL AND i.indexprs IS NULL \
     GROUP BY c.relname, i.indisprimary, i.indexrelid ORDER BY c.relname, 3";
 
 const FOREIGN_KEYS: &str = "SELECT c.relname::text, k.conname::text, r.relname::text, k.confdeltype::text, \
-        (SELECT array_agg(a.attname::text ORDER BY n) FROM unnest(k.conkey) WITH ORDINALITY AS u(attnum, n) \
+        (SELECT pg_catalog.array_agg(a.attname::text ORDER BY n) FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY AS u(attnum, n) \
             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum), \
-        (SELECT array_agg(a.attname::text ORDER BY n) FROM unnest(k.confkey) WITH ORDINALITY AS u(attnum, n) \
+        (SELECT pg_catalog.array_agg(a.attname::text ORDER BY n) FROM pg_catalog.unnest(k.confkey) WITH ORDINALITY AS u(attnum, n) \
             JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum) \
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class r ON r.oid = k.confrelid \
-    WHERE k.contype = 'f' AND c.relnamespace = 'public'::regnamespace AND r.relnamespace = c.relnamespace \
+    WHERE k.contype = 'f' AND c.relnamespace = 'public'::regnamespace::oid AND r.relnamespace = c.relnamespace \
     ORDER BY c.relname, k.conname";
 
 /// Owner, or else the table that takes a default from it.
 pub(super) const SEQUENCES: &str = "SELECT s.relname::text, coalesce( \
         (SELECT o.relname::text FROM pg_depend d JOIN pg_class o ON o.oid = d.refobjid \
-            WHERE d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i') \
-            AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 LIMIT 1), \
-        (SELECT min(t.relname::text) FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid \
+            WHERE d.classid = 'pg_class'::regclass::oid AND d.objid = s.oid AND d.deptype IN ('a', 'i') \
+            AND d.refclassid = 'pg_class'::regclass::oid AND d.refobjsubid > 0 LIMIT 1), \
+        (SELECT pg_catalog.min(t.relname::text) FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid \
             JOIN pg_class t ON t.oid = f.adrelid \
-            WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid)) \
-    FROM pg_class s WHERE s.relnamespace = 'public'::regnamespace AND s.relkind = 'S' ORDER BY 1";
+            WHERE d.classid = 'pg_attrdef'::regclass::oid AND d.refclassid = 'pg_class'::regclass::oid AND d.refobjid = s.oid)) \
+    FROM pg_class s WHERE s.relnamespace = 'public'::regnamespace::oid AND s.relkind = 'S' ORDER BY 1";
 
-const ENUMS: &str = "SELECT format_type(t.oid, NULL), array_agg(e.enumlabel::text ORDER BY e.enumsortorder) \
+const ENUMS: &str = "SELECT pg_catalog.format_type(t.oid, NULL), pg_catalog.array_agg(e.enumlabel::text ORDER BY e.enumsortorder) \
     FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid GROUP BY t.oid";
+
+/// Whoever only wants to know the shape waits no longer for a migration.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The tables of the snapshot that are no longer the ones that it sees: rewritten or emptied (the file is another one,
+/// asked of the catalog as it is now), dropped, or replaced by another of that name.
+const REMADE: &str = "SELECT c.relname::text FROM pg_class c \
+    WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind = 'r' \
+        AND (c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid) \
+            OR c.oid IS DISTINCT FROM pg_catalog.to_regclass(pg_catalog.concat('public.', \
+                pg_catalog.quote_ident(c.relname::text)))::oid)";
+
+/// A table whose rows the snapshot does not see although they are there: neither a rewriting `ALTER TABLE` nor `TRUNCATE`
+/// keeps the old ones for it (PostgreSQL's "Caveats" of concurrency control).
+///
+/// Final for tables that the transaction has read: from then on its locks keep such statements out.
+pub(super) async fn remade(
+    snapshot: &Transaction<'_>,
+    tables: &[&PlannedTable],
+) -> Result<Option<String>, Error> {
+    for row in snapshot.query(REMADE, &[]).await? {
+        let name: String = row.try_get(0)?;
+        if tables.iter().any(|table| table.name == name) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a trigger or a rule of any table fires although triggers are off (`ENABLE ALWAYS`, `ENABLE REPLICA`).
+pub(super) async fn fires_always(replica: &Transaction<'_>) -> Result<bool, Error> {
+    let fires = "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R')) \
+        OR EXISTS (SELECT FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class \
+            WHERE r.ev_enabled IN ('A', 'R') AND c.relkind = 'r')";
+    replica.query_one(fires, &[]).await?.try_get(0)
+}
 
 /// The shape of a database, in a snapshot of its own; nothing is locked or written.
 ///
@@ -68,7 +109,7 @@ const ENUMS: &str = "SELECT format_type(t.oid, NULL), array_agg(e.enumlabel::tex
 ///
 /// The server does not answer, or refuses to tell.
 pub async fn catalog(client: &mut Client) -> Result<Catalog, DbError> {
-    let snapshot = session::snapshot(client).await?;
+    let snapshot = session::snapshot(client, LOCK_TIMEOUT).await?;
     let (catalog, _) = read(&snapshot).await.map_err(DbError::source("reading the catalog"))?;
     Ok(catalog)
 }
@@ -100,8 +141,9 @@ impl Part {
 /// The fingerprint of the catalog that the transaction sees.
 pub(super) async fn fingerprint(transaction: &Transaction<'_>) -> Result<Fingerprint, Error> {
     let part = async |part: &'static str| {
-        let query =
-            format!("SELECT count(*),coalesce(sum(hashtextextended(x::text,0)),0)::text FROM ({part}) AS x");
+        let query = format!(
+            "SELECT pg_catalog.count(*),coalesce(pg_catalog.sum(pg_catalog.hashtextextended(x::text,0)),0)::text FROM ({part}) AS x"
+        );
         let row = transaction.query_typed_one(&query, &[]).await?;
         Ok(Part { rows: row.try_get(0)?, sum: row.try_get(1)? })
     };
@@ -129,7 +171,7 @@ fn encoding(database: &Row) -> Result<Encoding, Error> {
 pub(super) async fn read(transaction: &Transaction<'_>) -> Result<(Catalog, Fingerprint), Error> {
     let [of_columns, of_keys, of_foreign_keys, of_sequences, of_enums] =
         [COLUMNS, KEYS, FOREIGN_KEYS, SEQUENCES, ENUMS]
-            .map(|part| format!("SELECT x.*,hashtextextended(x::text,0) FROM ({part}) AS x"));
+            .map(|part| format!("SELECT x.*,pg_catalog.hashtextextended(x::text,0) FROM ({part}) AS x"));
     // polled together they are sent together: the way to the other node is walked twice, not fourteen times
     let (database, columns, sizes, keys, foreign_keys, sequences, enums) = tokio::try_join!(
         transaction.query_typed_one(DATABASE, &[]),

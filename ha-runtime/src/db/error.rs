@@ -32,6 +32,25 @@ pub enum DbError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Someone held a lock on the master, or rewrote a table there, during each attempt.
+    #[error(
+        "the master's database did not come to rest in {attempts} attempts ({what}); rolled back, the slave's database is \
+         unchanged; wait until the migration or maintenance there has ended"
+    )]
+    Restless {
+        /// What was in the way of the last attempt.
+        what: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// A table of the source was rewritten, emptied or made anew after the snapshot was opened, which sees none of its rows.
+    #[error(
+        "table \"{table}\" was rewritten on the master meanwhile; rolled back, the slave's database is unchanged"
+    )]
+    Remade {
+        /// Which.
+        table: String,
+    },
     /// Copied rows would reference rows that the replica does not have, or rows that stay would lose their reference and
     /// their foreign key forbids it.
     #[error(
@@ -88,6 +107,8 @@ impl DbError {
         match self {
             DbError::Drift(_) | DbError::Fenced | DbError::Refused(_) => true,
             DbError::Locked { .. }
+            | DbError::Restless { .. }
+            | DbError::Remade { .. }
             | DbError::Dangling { .. }
             | DbError::NotEqual { .. }
             | DbError::Source(_)
@@ -114,10 +135,12 @@ impl DbError {
         }
     }
 
-    /// What another session holds, when that is all that is wrong and another attempt may succeed.
-    pub(super) fn held(&self) -> Option<&str> {
+    /// What another session holds or changed, and where, when that is all that is wrong and another attempt may succeed.
+    pub(super) fn held(&self) -> Option<(Side, String)> {
         match self {
-            DbError::Replica(fault) if fault.is_contention() => Some(&fault.doing),
+            DbError::Replica(fault) if fault.is_contention() => Some((Side::Replica, fault.doing.clone())),
+            DbError::Source(fault) if fault.is_contention() => Some((Side::Source, fault.to_string())),
+            DbError::Remade { table } => Some((Side::Source, format!("table \"{table}\" was rewritten"))),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::compare::{Comparison, Counts, Finding, Rewrite};
 use super::digest::{Digest, digests};
-use super::error::{DbError, Fault};
+use super::error::{DbError, Fault, Side};
 use super::report::{DatabaseReport, Mode, TableChange};
 use super::{apply, border, catalog, compare, fate, session};
 
@@ -111,11 +111,14 @@ pub async fn replicate(
             Ok(report) => return Ok(DatabaseReport { took: started.elapsed(), ..report }),
             Err(error) => error,
         };
-        let Some(held) = error.held() else { return Err(error) };
+        let Some((side, what)) = error.held() else { return Err(error) };
         if attempt >= options.attempts {
-            return Err(DbError::Locked { what: held.to_owned(), attempts: attempt });
+            return Err(match side {
+                Side::Source => DbError::Restless { what, attempts: attempt },
+                Side::Replica => DbError::Locked { what, attempts: attempt },
+            });
         }
-        tracing::debug!("attempt {attempt}: {held} is held on the replica, trying again in {back_off:?}");
+        tracing::debug!("attempt {attempt}: {what} ({side:?}) is held, trying again in {back_off:?}");
         tokio::time::sleep(back_off).await;
         back_off *= 2;
         attempt += 1;
@@ -130,7 +133,7 @@ async fn attempt_once(
 ) -> Result<DatabaseReport, DbError> {
     // the replica first: its lock may have to be waited for, and a snapshot should be as young as can be
     let replica = session::transaction(replica, options).await?;
-    let source = session::snapshot(source).await?;
+    let source = session::snapshot(source, options.lock_timeout).await?;
     let written = match write(&source, &replica, options).await {
         Ok(report) if options.purpose == Purpose::Apply && report.writes() => {
             match confirmed(&replica, gate).await {
@@ -149,7 +152,7 @@ async fn confirmed(replica: &Transaction<'_>, gate: &dyn CommitGate) -> Result<(
     let asking = || DbError::replica("asking for the transaction's id");
     // of 64 bits, so that it does not come again by counting round; nor after a crash, once the gate has had it made
     // durable
-    let id = replica.query_typed_one("SELECT txid_current()", &[]).await;
+    let id = replica.query_typed_one("SELECT pg_catalog.txid_current()", &[]).await;
     let id: i64 = id.and_then(|row| row.try_get(0)).map_err(asking())?;
     let server = fate::server_identity(replica).await.map_err(asking())?;
     let transaction = wire::Transaction { server, id: id.cast_unsigned() };
@@ -191,7 +194,8 @@ async fn write(
     if apply {
         let names: BTreeSet<&str> = differing.iter().map(|table| table.name.as_str()).collect();
         borders = border::settle(replica, &plan.borders, &names).await?;
-        verify(replica, &differing, &here).await?;
+        let acted = borders.iter().any(|change| change.rows > 0);
+        verify(replica, &plan.tables, &differing, &here, acted).await?;
     }
     let verified = apply || differing.is_empty();
     let sequences_set = sequences.len();
@@ -225,21 +229,47 @@ async fn both_digests(
     tables: &[&PlannedTable],
 ) -> Result<(Digests, Digests), DbError> {
     tokio::try_join!(
-        async { digests(source, tables).await.map_err(DbError::source("computing digests")) },
+        async {
+            let digests = digests(source, tables).await.map_err(DbError::source("computing digests"))?;
+            // only now: what was read is locked against it
+            let remade = catalog::remade(source, tables).await;
+            match remade.map_err(DbError::source("looking for tables that were rewritten"))? {
+                Some(table) => Err(DbError::Remade { table }),
+                None => Ok(digests),
+            }
+        },
         async { digests(replica, tables).await.map_err(DbError::replica("computing digests")) }
     )
 }
 
 /// What was written must be what the source has; its tables are still locked against other writers.
+///
+/// So must all others, if a trigger or a rule may have written them: one that is never off, or any of a table that stays
+/// once a border `acted` there.
 async fn verify(
     replica: &Transaction<'_>,
+    planned: &[PlannedTable],
     written: &[&PlannedTable],
     source: &Digests,
+    acted: bool,
 ) -> Result<(), DbError> {
-    let now = digests(replica, written).await.map_err(DbError::replica("verifying digests"))?;
-    match written.iter().find(|table| now.get(&table.name) != source.get(&table.name)) {
-        Some(table) => Err(DbError::NotEqual { table: table.name.clone() }),
-        None => Ok(()),
+    if written.is_empty() {
+        return Ok(());
+    }
+    let verifying = || DbError::replica("verifying digests");
+    let (mut now, fires) =
+        tokio::try_join!(digests(replica, written), catalog::fires_always(replica)).map_err(verifying())?;
+    if acted || fires {
+        let others = planned.iter().filter(|table| !now.contains_key(&table.name)).collect::<Vec<_>>();
+        now.extend(digests(replica, &others).await.map_err(verifying())?);
+    }
+    match now.iter().find(|(table, now)| source.get(*table) != Some(*now)) {
+        Some((table, _)) => Err(DbError::NotEqual { table: table.clone() }),
+        // a table without an answer is not verified
+        None => match written.iter().find(|table| !now.contains_key(&table.name)) {
+            Some(table) => Err(DbError::NotEqual { table: table.name.clone() }),
+            None => Ok(()),
+        },
     }
 }
 

@@ -24,16 +24,20 @@ const SETTINGS: &str = "\
 
 /// From PostgreSQL 14 on a server that computes notices within a second that its client is gone.
 const NOTICE_LOST_CLIENT: &str = "\
-    SELECT set_config(name, '1s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+    SELECT pg_catalog.set_config(name, '1s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'";
 
 /// What was reported as replicated survives a power cut, whatever the server is set to.
 const DURABLE: &str = "SET LOCAL synchronous_commit = on;";
 
-/// One snapshot of the source, in which nothing can be written.
-pub(super) async fn snapshot(source: &mut Client) -> Result<Transaction<'_>, DbError> {
+/// One snapshot of the source, in which nothing can be written and no lock is waited for any longer.
+pub(super) async fn snapshot(
+    source: &mut Client,
+    lock_timeout: Duration,
+) -> Result<Transaction<'_>, DbError> {
     let begin = source.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     let transaction = begin.start().await.map_err(DbError::source("opening a snapshot"))?;
-    let settings = format!("{SETTINGS} {NOTICE_LOST_CLIENT}");
+    let lock_timeout = milliseconds(lock_timeout);
+    let settings = format!("{SETTINGS} SET LOCAL lock_timeout = {lock_timeout}; {NOTICE_LOST_CLIENT}");
     transaction.batch_execute(&settings).await.map_err(DbError::source("preparing the snapshot"))?;
     Ok(transaction)
 }
@@ -90,16 +94,16 @@ pub(super) fn milliseconds(wait: Duration) -> u128 {
 ///
 /// A fence that is set while we wait makes us time out; the next attempt sees it.
 async fn lock_out_takeover(transaction: &Transaction<'_>) -> Result<(), DbError> {
-    let lock = format!("SELECT pg_advisory_xact_lock({ADVISORY_LOCK})");
+    let lock = format!("SELECT pg_catalog.pg_advisory_xact_lock({ADVISORY_LOCK})");
     transaction.batch_execute(&lock).await.map_err(DbError::replica("the replication lock"))
 }
 
 /// Ends replications whose client has sent nothing for too long, while their server waits for it.
 async fn end_stalled(transaction: &Transaction<'_>, stalled_after: Duration) -> Result<(), DbError> {
-    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-        WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid() \
+    let end = "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE application_name = $1 AND datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() \
         AND wait_event = 'ClientRead' AND xact_start IS NOT NULL \
-        AND state_change < clock_timestamp() - $2 * interval '1 second'";
+        AND state_change < pg_catalog.clock_timestamp() - $2 * interval '1 second'";
     let seconds = stalled_after.as_secs_f64();
     let ended =
         transaction.query_typed_one(end, &[(&APPLICATION_NAME, Type::TEXT), (&seconds, Type::FLOAT8)]).await;
@@ -112,7 +116,7 @@ async fn end_stalled(transaction: &Transaction<'_>, stalled_after: Duration) -> 
 
 async fn fenced(transaction: &Transaction<'_>) -> Result<bool, DbError> {
     let holders = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-        JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() \
+        JOIN pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database() \
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.application_name = $1 \
         AND (l.classid::bigint << 32) | l.objid::bigint = $2)";
     let row = transaction

@@ -7,6 +7,7 @@ mod gate;
 mod idle;
 mod large;
 mod link;
+mod migrations;
 mod refusals;
 mod rows;
 mod wazo;

@@ -129,6 +129,25 @@ async fn a_result_that_is_not_the_masters_is_rolled_back_and_named() {
 }
 
 #[tokio::test]
+async fn a_trigger_that_writes_a_table_which_was_equal_is_found() {
+    let shape = format!("{TENANTS} CREATE TABLE log (id serial PRIMARY KEY, line text); INSERT INTO log VALUES (1, 'x');
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM public.log; RETURN NULL; END $$;");
+    let always = "CREATE TRIGGER note AFTER INSERT ON tenants EXECUTE FUNCTION note();
+        ALTER TABLE tenants ENABLE ALWAYS TRIGGER note;";
+    // fires when a border has its way with a table that stays
+    let stays = "INSERT INTO tenants VALUES (2, 'gone');
+        CREATE TABLE sessions (id int PRIMARY KEY, tenant int REFERENCES tenants ON DELETE CASCADE);
+        INSERT INTO sessions VALUES (1, 2);
+        CREATE TRIGGER note AFTER DELETE ON sessions EXECUTE FUNCTION note();";
+    for (master, slave) in [("INSERT INTO tenants VALUES (2, 'two');", always), ("", stays)] {
+        let Some(server) = pair(&shape, master, slave).await else { return };
+        let error = run(&server, &all()).await.unwrap_err();
+        assert!(matches!(&error, DbError::NotEqual { table } if table == "log"), "{error}");
+        assert_eq!(rows(&server.visit("slave").await, "SELECT * FROM log").await.len(), 1, "rolled back");
+    }
+}
+
+#[tokio::test]
 async fn a_writer_that_holds_its_lock_makes_the_replication_give_up_and_say_so() {
     let Some(server) = pair(TENANTS, "INSERT INTO tenants VALUES (2, 'two');", "").await else { return };
     let writer = server.visit("slave").await;
