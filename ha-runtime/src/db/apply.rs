@@ -177,7 +177,7 @@ pub(super) async fn sequences(
             let (last, called) = value;
             let text = sql::literal(&relation);
             let statements = format!(
-                "ALTER SEQUENCE {relation} RESTART; SELECT setval({text}::regclass, {last}, {called});"
+                "ALTER SEQUENCE {relation} RESTART; SELECT pg_catalog.setval({text}::regclass, {last}, {called});"
             );
             replica
                 .batch_execute(&statements)

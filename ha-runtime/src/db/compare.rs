@@ -152,7 +152,7 @@ fn rows_query(table: &PlannedTable, filter: &str) -> String {
 fn packed_query(table: &PlannedTable, filter: &str) -> String {
     let (key, digest, relation) = (sql::key_hash(table), sql::digest(table), sql::relation(&table.name));
     format!(
-        "SELECT string_agg(int8send({key})||int8send({digest})||tidsend(ctid),'') FROM ONLY {relation}{filter}"
+        "SELECT pg_catalog.string_agg(pg_catalog.int8send({key})||pg_catalog.int8send({digest})||pg_catalog.tidsend(ctid),'') FROM ONLY {relation}{filter}"
     )
 }
 

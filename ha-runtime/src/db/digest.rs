@@ -42,5 +42,7 @@ pub(super) async fn digests(
 
 fn query(at: usize, table: &PlannedTable) -> String {
     let (digest, relation) = (sql::digest(table), sql::relation(&table.name));
-    format!("SELECT {at},count(*),concat(sum({digest})) FROM ONLY {relation}")
+    format!(
+        "SELECT {at},pg_catalog.count(*),pg_catalog.concat(pg_catalog.sum({digest})) FROM ONLY {relation}"
+    )
 }

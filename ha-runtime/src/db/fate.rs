@@ -70,7 +70,7 @@ pub(super) async fn fate_within(
     let id = transaction.id.cast_signed();
     let started = tokio::time::Instant::now();
     loop {
-        let row = match client.query_one("SELECT txid_status($1)", &[&id]).await {
+        let row = match client.query_one("SELECT pg_catalog.txid_status($1)", &[&id]).await {
             // an id "in the future": what was given out was lost in a crash, and the transaction with it
             Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
                 return Ok(Fate::RolledBack);
@@ -88,7 +88,7 @@ pub(super) async fn fate_within(
             }
         }
         // the low half of the id is what the server shows of a session
-        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        let end = "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_stat_activity \
             WHERE application_name = $1 AND backend_xid::text::bigint = $2 & 4294967295";
         client.query_one(end, &[&APPLICATION_NAME, &id]).await.map_err(asking)?;
         tokio::time::sleep(RETRY).await;
@@ -97,8 +97,8 @@ pub(super) async fn fate_within(
 
 /// Ends the replications into the client's database that have a transaction open: their master is gone.
 pub async fn end_replications(client: &Client) -> Result<(), Fault> {
-    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-        WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid() \
+    let end = "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE application_name = $1 AND datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() \
         AND xact_start IS NOT NULL";
     let ended = client.query_one(end, &[&APPLICATION_NAME]).await;
     ended.map(drop).map_err(|error| Fault::new("ending replications", error))
@@ -108,6 +108,7 @@ pub async fn end_replications(client: &Client) -> Result<(), Fault> {
 pub(super) async fn server_identity(
     client: &impl tokio_postgres::GenericClient,
 ) -> Result<u64, tokio_postgres::Error> {
-    let row = client.query_typed_one("SELECT system_identifier FROM pg_control_system()", &[]).await?;
+    let row =
+        client.query_typed_one("SELECT system_identifier FROM pg_catalog.pg_control_system()", &[]).await?;
     row.try_get(0).map(i64::cast_unsigned)
 }

@@ -60,7 +60,7 @@ impl Fence {
 
     /// Lets replications in again, at once; dropping does the same as soon as the connection has ended.
     pub async fn release(self) -> Result<(), FenceError> {
-        let unlock = format!("SELECT pg_advisory_unlock({ADVISORY_LOCK})");
+        let unlock = format!("SELECT pg_catalog.pg_advisory_unlock({ADVISORY_LOCK})");
         let released = self.client.batch_execute(&unlock).await;
         released.map_err(|error| Fault::new("releasing the replication lock", error).into())
     }
@@ -70,14 +70,14 @@ async fn lock(client: &Client) -> Result<(), tokio_postgres::Error> {
     // the session stays idle for as long as telephony runs; a setting of that name exists from PostgreSQL 14 on
     let prepare = format!(
         "SET application_name = '{FENCE_NAME}'; \
-         SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+         SELECT pg_catalog.set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
     );
     client.batch_execute(&prepare).await?;
-    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-        WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid()";
+    let end = "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE application_name = $1 AND datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()";
     loop {
         client.query_one(end, &[&APPLICATION_NAME]).await?;
-        let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&ADVISORY_LOCK]).await?;
+        let row = client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&ADVISORY_LOCK]).await?;
         if row.try_get(0)? {
             return Ok(());
         }

@@ -38,42 +38,42 @@ const IS_PROMPT: &str = "SELECT pg_catalog.current_setting('server_version_num')
 
 /// What may take part, and whether it belongs to an extension.
 const TABLES: &str = "SELECT c.oid, c.relname::text, c.relkind::text, EXISTS \
-        (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e') \
-    FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'S')";
+        (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass::oid AND e.objid = c.oid AND e.deptype = 'e') \
+    FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind IN ('r', 'S')";
 
 /// The state of one table's counters; `$1` are those that take no part.
-const COUNTS: &str = "hashtextextended(concat_ws(' ', c.oid, c.relfilenode, pg_stat_get_tuples_inserted(c.oid), \
-    pg_stat_get_tuples_updated(c.oid), pg_stat_get_tuples_deleted(c.oid)), 0)";
+const COUNTS: &str = "pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', c.oid, c.relfilenode, pg_catalog.pg_stat_get_tuples_inserted(c.oid), \
+    pg_catalog.pg_stat_get_tuples_updated(c.oid), pg_catalog.pg_stat_get_tuples_deleted(c.oid)), 0)";
 
 /// `c`: tables that take part, also those that were made since the gate was opened.
-const COPIED: &str = "pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' \
+const COPIED: &str = "pg_class c WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind = 'r' \
     AND c.oid <> ALL ($1::oid[])";
 
 /// When what was counted began: the server's start, the last reset of this database's counters, and the time at which a
 /// server that went through a crash recovery discarded everything, which its own start does not show.
-const BEGAN: &str = "SELECT concat_ws(' ', d.oid, extract(epoch FROM pg_postmaster_start_time()), \
-        coalesce(extract(epoch FROM pg_stat_get_db_stat_reset_time(d.oid)), 0), \
-        coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)) \
-    FROM pg_database d WHERE d.datname = current_database()";
+const BEGAN: &str = "SELECT pg_catalog.concat_ws(' ', d.oid, extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
+        coalesce(extract(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)), 0), \
+        coalesce(extract(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time()), 0)) \
+    FROM pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// A catalog's row is written anew by whatever changes it, except for what VACUUM and ANALYZE note there; `xmin` tells. Not
 /// of `pg_class`, where also a TRUNCATE writes.
 ///
 /// Of what takes no part the name alone counts: whoever is renamed may take part.
-const STRUCTURE: &str = "SELECT concat_ws(' ', \
+const STRUCTURE: &str = "SELECT pg_catalog.concat_ws(' ', \
     (SELECT pg_catalog.sum(pg_catalog.hashtextextended(relname::text, oid::int8)) FROM pg_class \
         WHERE oid = ANY ($1::oid[])), \
-    (SELECT sum(hashtextextended(concat_ws(' ', oid, relname, relkind, relnatts), 0)) FROM pg_class \
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S') AND oid <> ALL ($1::oid[])), \
-    (SELECT sum(hashint8extended(a.attrelid::int8 << 32 | a.xmin::text::int8, a.attnum)) \
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = 'public'::regnamespace \
+    (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', oid, relname, relkind, relnatts), 0)) FROM pg_class \
+        WHERE relnamespace = 'public'::regnamespace::oid AND relkind IN ('r', 'S') AND oid <> ALL ($1::oid[])), \
+    (SELECT pg_catalog.sum(pg_catalog.hashint8extended(a.attrelid::int8 << 32 | a.xmin::text::int8, a.attnum)) \
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = 'public'::regnamespace::oid \
         AND c.relkind = 'r' AND c.oid <> ALL ($1::oid[]) AND a.attnum > 0), \
-    (SELECT sum(hashint8extended(i.indexrelid::int8, i.xmin::text::int8)) FROM pg_index i \
-        JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace = 'public'::regnamespace \
+    (SELECT pg_catalog.sum(pg_catalog.hashint8extended(i.indexrelid::int8, i.xmin::text::int8)) FROM pg_index i \
+        JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace = 'public'::regnamespace::oid \
         AND c.oid <> ALL ($1::oid[])), \
-    (SELECT sum(hashint8extended(k.oid::int8, k.xmin::text::int8)) FROM pg_constraint k \
-        WHERE k.connamespace = 'public'::regnamespace AND k.conrelid <> ALL ($1::oid[])), \
-    (SELECT sum(hashint8extended(oid::int8, xmin::text::int8)) FROM pg_enum))";
+    (SELECT pg_catalog.sum(pg_catalog.hashint8extended(k.oid::int8, k.xmin::text::int8)) FROM pg_constraint k \
+        WHERE k.connamespace = 'public'::regnamespace::oid AND k.conrelid <> ALL ($1::oid[])), \
+    (SELECT pg_catalog.sum(pg_catalog.hashint8extended(oid::int8, xmin::text::int8)) FROM pg_enum))";
 
 /// The statement that looks, and what it was made for.
 ///
@@ -283,9 +283,9 @@ fn statement(sequences: &BTreeMap<String, u32>) -> String {
     });
     let values: String = values.collect();
     format!(
-        "SELECT current_setting('track_counts')::bool, ({BEGAN}), ({STRUCTURE}), \
-            (SELECT coalesce(sum({COUNTS}), 0)::text FROM {COPIED}), \
-            (SELECT sum(hashtextextended(concat_ws(' ', oid, last_value, is_called), 0))::text \
+        "SELECT pg_catalog.current_setting('track_counts')::bool, ({BEGAN}), ({STRUCTURE}), \
+            (SELECT coalesce(pg_catalog.sum({COUNTS}), 0)::text FROM {COPIED}), \
+            (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', oid, last_value, is_called), 0))::text \
                 FROM (SELECT 0::oid AS oid, 0::int8 AS last_value, false AS is_called{values}) s)"
     )
 }

@@ -145,7 +145,9 @@ impl Place {
             Place::Hash(_) => return Ok(Some((i64::MIN, i64::MAX))),
         };
         let relation = sql::relation(&sides.table.name);
-        let query = format!("SELECT min({column})::int8,max({column})::int8 FROM ONLY {relation}");
+        let query = format!(
+            "SELECT pg_catalog.min({column})::int8,pg_catalog.max({column})::int8 FROM ONLY {relation}"
+        );
         let (here, there) = sides
             .ask(&query, |row| Ok(row.try_get::<_, Option<i64>>(0)?.zip(row.try_get::<_, Option<i64>>(1)?)))
             .await?;
@@ -155,7 +157,7 @@ impl Place {
 
     fn filter(&self, shift: u32, groups: &BTreeSet<i64>) -> String {
         let these = sql::array(groups.iter().copied());
-        let these = format!("{} IN (SELECT unnest({these}::int8[]))", self.group(shift));
+        let these = format!("{} IN (SELECT pg_catalog.unnest({these}::int8[]))", self.group(shift));
         match (self, groups.first(), groups.last()) {
             (Place::Integer(column), Some(first), Some(last)) => {
                 // the last number of the last group, in which the bits that were shifted out are all ones
@@ -172,8 +174,8 @@ impl Place {
 fn groups_query(table: &PlannedTable, place: &Place, shift: u32, filter: &str) -> String {
     let (group, digest, relation) = (place.group(shift), sql::digest(table), sql::relation(&table.name));
     format!(
-        "SELECT string_agg(int8send(g)||int8send(n)||int8send(d),'') FROM \
-         (SELECT {group},count(*),(sum({digest})%9223372036854775783)::int8 \
+        "SELECT pg_catalog.string_agg(pg_catalog.int8send(g)||pg_catalog.int8send(n)||pg_catalog.int8send(d),'') FROM \
+         (SELECT {group},pg_catalog.count(*),(pg_catalog.sum({digest})%9223372036854775783::numeric)::int8 \
          FROM ONLY {relation}{filter} GROUP BY 1) AS x (g,n,d)"
     )
 }

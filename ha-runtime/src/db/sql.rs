@@ -1,4 +1,9 @@
 //! SQL text: names quoted, digests of rows.
+//!
+//! All statements run as a superuser, and whoever may create a function in `public` could have it run by one, with a
+//! signature that fits the arguments better than PostgreSQL's own: `hashtextextended(varchar, bigint)`. So every function is
+//! called as one of `pg_catalog`, operators only with operands of exactly their types, and no cast that a type's owner could
+//! have defined: an enumerated type becomes text by `concat`, which asks its output function.
 
 use ha_core::replication::tables::{Hashed, Nullability, PlannedColumn, PlannedTable, RowKey};
 
@@ -58,11 +63,15 @@ pub(super) fn hash(columns: &[PlannedColumn]) -> String {
     for column in columns {
         let quoted = name(&column.name);
         let (function, value, zero) = match column.hashed {
-            Hashed::Integer => ("hashint4extended", quoted.clone(), "0"),
-            Hashed::Boolean => ("hashint4extended", format!("{quoted}::int"), "0"),
-            Hashed::Uuid => ("uuid_hash_extended", quoted.clone(), "'00000000-0000-0000-0000-000000000000'"),
-            Hashed::Text => ("hashtextextended", format!("{quoted} COLLATE \"C\""), "''"),
-            Hashed::Label => ("hashtextextended", format!("{quoted}::text COLLATE \"C\""), "''"),
+            Hashed::Integer => ("pg_catalog.hashint4extended", quoted.clone(), "0"),
+            Hashed::Boolean => ("pg_catalog.hashint4extended", format!("{quoted}::int"), "0"),
+            Hashed::Uuid => {
+                ("pg_catalog.uuid_hash_extended", quoted.clone(), "'00000000-0000-0000-0000-000000000000'")
+            }
+            Hashed::Text => ("pg_catalog.hashtextextended", format!("{quoted} COLLATE \"C\""), "''"),
+            Hashed::Label => {
+                ("pg_catalog.hashtextextended", format!("pg_catalog.concat({quoted}) COLLATE \"C\""), "''")
+            }
             Hashed::AsRow => {
                 as_row.push(quoted);
                 continue;
@@ -79,13 +88,13 @@ pub(super) fn hash(columns: &[PlannedColumn]) -> String {
     for group in nullable.chunks(BITS) {
         let bit = |(at, column): (usize, &String)| format!("({column} IS NULL)::int*{}", 1 << at);
         let bits: Vec<String> = group.iter().enumerate().map(bit).collect();
-        hash = format!("hashint4extended({},{hash})", bits.join("+"));
+        hash = format!("pg_catalog.hashint4extended({},{hash})", bits.join("+"));
     }
     if as_row.is_empty() {
         return hash;
     }
     // not each column's own text: character(n) loses its blanks in that, and a null is no text
-    format!("hashtextextended(ROW({})::text,{hash})", as_row.join(","))
+    format!("pg_catalog.hashtextextended(ROW({})::text,{hash})", as_row.join(","))
 }
 
 #[cfg(test)]
@@ -113,11 +122,13 @@ mod tests {
             column("x", Hashed::AsRow, Nullability::NotNull),
         ];
         let keyed = PlannedTable { name: "t".to_owned(), columns, key: RowKey::Columns(vec![id]) };
-        assert_eq!(key_hash(&keyed), "hashint4extended(\"id\",0)");
-        let values = "hashint4extended(coalesce(\"on\"::int,0),hashint4extended(coalesce(\"up\",0),\
-            hashint4extended(\"id\",0)))";
+        assert_eq!(key_hash(&keyed), "pg_catalog.hashint4extended(\"id\",0)");
+        let values = "pg_catalog.hashint4extended(coalesce(\"on\"::int,0),\
+            pg_catalog.hashint4extended(coalesce(\"up\",0),pg_catalog.hashint4extended(\"id\",0)))";
         let bits = "(\"up\" IS NULL)::int*1+(\"on\" IS NULL)::int*2";
-        let whole = format!("hashtextextended(ROW(\"at\",\"x\")::text,hashint4extended({bits},{values}))");
+        let whole = format!(
+            "pg_catalog.hashtextextended(ROW(\"at\",\"x\")::text,pg_catalog.hashint4extended({bits},{values}))"
+        );
         assert_eq!(digest(&keyed), whole);
         let keyless = PlannedTable { key: RowKey::WholeRow, ..keyed };
         assert_eq!(key_hash(&keyless), whole);

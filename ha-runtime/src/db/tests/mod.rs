@@ -8,6 +8,7 @@ mod idle;
 mod large;
 mod link;
 mod migrations;
+mod overloads;
 mod refusals;
 mod rows;
 mod wazo;
