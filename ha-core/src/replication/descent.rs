@@ -72,7 +72,10 @@ impl<'a> Descent<'a> {
         descent.there.extend(replica.root.as_ref().map(|(meta, _)| root(meta.clone())));
         match digests {
             [None, None] => {}
-            [Some(_), None] => descent.include(&RelPath::root(), Draft::ROOT),
+            [Some(_), None] => {
+                descent.here.reserve_exact(source.len());
+                descent.include(&RelPath::root(), Draft::ROOT);
+            }
             [None, Some(_)] => descent.pending.push_back((RelPath::root(), None)),
             [Some(new), Some(old)] if new == old => {}
             [Some(_), Some(_)] => descent.pending.push_back((RelPath::root(), Some(Draft::ROOT))),
@@ -103,6 +106,10 @@ impl<'a> Descent<'a> {
             return Err(ManifestError::Unsorted(path));
         }
         let source = self.source;
+        if listed.is_empty() && path.is_root() {
+            // all of it is coming: a list that grows would for a moment be there twice
+            self.here.reserve_exact(source.len());
+        }
         let mut ours = directory.into_iter().flat_map(|id| source.children(id)).peekable();
         for theirs in listed {
             while let Some(child) = ours.next_if(|child| child.name < &*theirs.name) {

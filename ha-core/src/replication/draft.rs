@@ -65,7 +65,7 @@ impl Draft {
         };
         let numbered = |number: u64| u32::try_from(number + 1).ok().and_then(NonZeroU32::new);
         let extra = (digest.is_some() || !meta.xattrs.is_empty()).then(|| {
-            listing.extras.push(Extra { xattrs: meta.xattrs, digest });
+            listing.extras.push(Extra { xattrs: meta.xattrs, digest: digest.map(|digest| *digest) });
             listing.extras.len() as u64 - 1
         });
         listing.files += u64::from(takes_part && class != Class::Dir);

@@ -137,6 +137,16 @@ impl Listing {
         }
     }
 
+    /// How many entries, the root not counted.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no entry, or no such tree.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// The whole in a few words.
     pub fn summary(&self) -> Summary {
         let root = self.root.as_ref().map(|meta| (meta.clone(), self.digest(Draft::ROOT)));
@@ -251,7 +261,7 @@ impl Listing {
             Class::File => Kind::File {
                 size: record.size,
                 link: record.link.map(|link| u64::from(link.get()) - 1),
-                digest: extra.and_then(|extra| extra.digest),
+                digest: extra.and_then(|extra| extra.digest).map(Box::new),
             },
             Class::Dir => Kind::Dir,
             Class::Symlink => Kind::Symlink { target: record.target(&self.names).into() },

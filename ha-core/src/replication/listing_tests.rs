@@ -57,7 +57,7 @@ fn whatever_a_plan_looks_at_changes_the_digests_of_all_directories_above() {
         others.push(other);
     }
     for byte in 0..2 {
-        let digest = Some(Digest([byte; 32]));
+        let digest = Some(Box::new(Digest([byte; 32])));
         others.push(Entry { kind: Kind::File { size: 4, link: None, digest }, meta: file(4, 1).meta });
     }
     let mut digests: Vec<Digest> = others.iter().cloned().map(with).collect();

@@ -31,8 +31,8 @@ pub enum Kind {
         size: u64,
         /// Entries with the same number are one file under several names (hard links). Numbers mean nothing else.
         link: Option<u64>,
-        /// Of the whole content, when it was asked for.
-        digest: Option<Digest>,
+        /// Of the whole content, when it was asked for: rarely, so entries have no room for it.
+        digest: Option<Box<Digest>>,
     },
     /// A directory.
     Dir,

@@ -115,7 +115,10 @@ impl<'a> Planner<'a> {
     fn plan(mut self) -> Plan {
         let mut clear = Vec::new();
         let mut gone = Vec::new();
-        let mut bring = Vec::new();
+        // at most a step for each entry, and at the end one more for each directory: a list that grows would for a moment
+        // be there twice
+        let directories = self.source.iter().filter(|(_, entry)| entry.kind == Kind::Dir).count();
+        let mut bring = Vec::with_capacity(self.source.len() + directories);
         let mut metas = Vec::new();
         // what lies below a directory that is cleared is cleared with it
         let mut cleared: Option<&RelPath> = None;
@@ -186,10 +189,12 @@ impl<'a> Planner<'a> {
     }
 
     fn file(&self, path: &RelPath, wanted: &Entry, present: Option<&Entry>) -> Option<Step> {
-        let Kind::File { size, digest, .. } = wanted.kind else { return None };
+        let Kind::File { size, ref digest, .. } = wanted.kind else { return None };
         let send = Step::Send { path: path.clone(), size };
         let Some(present) = present else { return Some(send) };
-        let Kind::File { size: old_size, digest: old_digest, .. } = present.kind else { return Some(send) };
+        let Kind::File { size: old_size, digest: ref old_digest, .. } = present.kind else {
+            return Some(send);
+        };
         let same_content = size == old_size
             && match (digest, old_digest) {
                 (Some(new), Some(old)) => new == old,

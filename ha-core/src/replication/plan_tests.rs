@@ -84,7 +84,7 @@ fn a_changed_file_is_patched_within_the_limits_and_sent_outside() {
 #[test]
 fn digests_decide_where_both_trees_have_them() {
     let with = |byte, seed| {
-        let kind = Kind::File { size: 3, link: None, digest: Some(Digest([byte; 32])) };
+        let kind = Kind::File { size: 3, link: None, digest: Some(Box::new(Digest([byte; 32]))) };
         tree(vec![("", dir(1)), ("f", Entry { kind, meta: meta(seed) })])
     };
     assert_eq!(printed(&with(1, 1), &with(1, 1), &rules(&[])), "");

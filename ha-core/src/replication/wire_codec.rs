@@ -366,7 +366,7 @@ impl<'a> Reader<'a> {
                 if !linked && link != 0 {
                     return Err(WireError::Malformed("a file without a second name has a link number"));
                 }
-                Kind::File { size, link: linked.then_some(link), digest: self.digest()? }
+                Kind::File { size, link: linked.then_some(link), digest: self.digest()?.map(Box::new) }
             }
             1 => {
                 below = self.digest()?;

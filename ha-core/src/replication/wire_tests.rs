@@ -44,7 +44,7 @@ fn any_digest() -> impl Strategy<Value = Option<Digest>> {
 fn any_listed() -> impl Strategy<Value = Listed> {
     let kind = prop_oneof![
         (any::<u64>(), any::<Option<u64>>(), any_digest())
-            .prop_map(|(size, link, digest)| (Kind::File { size, link, digest }, None)),
+            .prop_map(|(size, link, digest)| (Kind::File { size, link, digest: digest.map(Box::new) }, None)),
         any_digest().prop_map(|below| (Kind::Dir, below)),
         any_target().prop_map(|target| (Kind::Symlink { target: target.into() }, None)),
         Just((Kind::Special, None)),

@@ -165,7 +165,7 @@ impl Walk<'_> {
             && self.digests == Digests::Yes
         {
             let path = here.path(name).map_err(|error| self.unlistable(here, error))?;
-            *digest = self.digest(here.fd, name, &path)?;
+            *digest = self.digest(here.fd, name, &path)?.map(Box::new);
         }
         let pushed = self.draft.push(here.id, name.to_bytes(), takes_part, Entry { kind, meta });
         pushed.map_err(|error| self.unlistable(here, error))
@@ -231,18 +231,24 @@ fn is_listed(name: &CStr) -> bool {
 
 /// The names in a directory, without our own temporary ones.
 pub(crate) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    each_name(dir, &mut |name| names.push(name.to_owned()))?;
+    Ok(names)
+}
+
+/// The same one by one: there may be many.
+pub(crate) fn each_name(dir: &OwnedFd, tell: &mut dyn FnMut(&CStr)) -> rustix::io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); NAMES];
     // a second descriptor, because reading moves the position
     let own = openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut list = RawDir::new(own, &mut buffer);
-    let mut names = Vec::new();
     while let Some(entry) = list.next() {
         let entry = entry?;
         if is_listed(entry.file_name()) {
-            names.push(entry.file_name().to_owned());
+            tell(entry.file_name());
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// What a file is now, or was: equal answers before and after reading mean that what was read is one content.

@@ -1,6 +1,7 @@
 //! Where contents wait, complete and verified, until all of them are renamed into place.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use super::error::TreeError;
 use super::incoming::Incoming;
 use super::meta;
-use super::scan::names;
+use super::scan::{each_name, names};
 use super::tree::{Cursor, STAGE_PREFIX, Tree, absent};
 
 const DIRECTORY: OFlags =
@@ -97,8 +98,12 @@ impl Stage {
         if !own || !name.as_bytes().starts_with(STAGE_PREFIX) {
             return Ok(None);
         }
-        let numbers = names(&dir).map_err(fail)?.into_iter();
-        let count = numbers.filter_map(|name| name.to_str().ok()?.parse().ok()).max().unwrap_or(0);
+        let mut count = 0;
+        let mut note = |name: &CStr| {
+            let number = name.to_str().ok().and_then(|name| name.parse().ok());
+            count = count.max(number.unwrap_or(0));
+        };
+        each_name(&dir, &mut note).map_err(fail)?;
         let (tree, name) = (tree.clone(), name.to_owned());
         Ok(Some(Stage { tree, root, dir, name, made, files: BTreeMap::new(), count }))
     }
