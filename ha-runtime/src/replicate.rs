@@ -33,7 +33,7 @@ use ha_core::replication::wire::Outcome;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::db::{self, CommitGate, Mode, Purpose};
+use crate::db::{self, CommitGate, DbError, Mode, Purpose};
 use crate::driver::AlertLine;
 use crate::far_node;
 use crate::line::{Agent, Databases, Line, Ready, Wanted, blocking, willing};
@@ -286,19 +286,23 @@ impl Work<'_> {
         let written = match (&staged, due.tables) {
             (Ok(_), Some(exclusions)) => Some(match line.databases() {
                 Ok(databases) => database(self.job, exclusions.clone(), databases, &self.switch).await,
-                Err(failure) => Err(failure),
+                Err(failure) => Err(Missing::Unchanged(failure)),
             }),
-            (Err(failure), Some(_)) => Some(Err(kept_back("files", failure))),
+            (Err(failure), Some(_)) => Some(Err(Missing::Unchanged(kept_back("files", failure)))),
             (_, None) => None,
         };
         let committed = match (&staged, &written) {
             (Ok(_), None | Some(Ok(_))) => self.switch.commit().await,
             (Err(failure), _) => Err(failure.clone()),
-            (Ok(_), Some(Err(failure))) => {
+            (Ok(_), Some(Err(missing))) => {
                 self.switch.abandon().await;
-                Err(kept_back("database", failure))
+                Err(match missing {
+                    Missing::Unchanged(failure) => kept_back("database", failure),
+                    Missing::InDoubt(failure) => in_doubt(failure),
+                })
             }
         };
+        let written = written.map(|written| written.map_err(Missing::into_failure));
         let sent = due.files.then(|| match (staged, &committed) {
             (Err(failure), _) => Err(failure),
             (Ok(_), Err(failure)) => Err(failure.clone()),
@@ -348,7 +352,9 @@ impl Work<'_> {
         }
         if let Some(exclusions) = &self.exclusions {
             let planned = match line.databases() {
-                Ok(databases) => database(self.job, exclusions.clone(), databases, &self.switch).await,
+                Ok(databases) => database(self.job, exclusions.clone(), databases, &self.switch)
+                    .await
+                    .map_err(Missing::into_failure),
                 Err(failure) => Err(failure),
             };
             outcomes.push(("database", planned));
@@ -369,6 +375,38 @@ fn kept_back(failed: &str, failure: &Failure) -> Failure {
     let message =
         format!("kept back, since the slave takes both parts or none, and the {failed} failed: {failure}");
     Failure { blame: failure.blame, message }
+}
+
+/// The same, when nobody knows whether the tables are there.
+fn in_doubt(failure: &Failure) -> Failure {
+    let state = "the slave has all of this replication or nothing of it, and the next finds out";
+    Failure { blame: failure.blame, message: format!("{state}: {failure}") }
+}
+
+/// Why the slave is not known to have the tables.
+enum Missing {
+    /// It has them as they were.
+    Unchanged(Failure),
+    /// It has all of what was written, or nothing.
+    InDoubt(Failure),
+}
+
+impl Missing {
+    fn into_failure(self) -> Failure {
+        match self {
+            Missing::Unchanged(failure) | Missing::InDoubt(failure) => failure,
+        }
+    }
+}
+
+impl From<DbError> for Missing {
+    fn from(error: DbError) -> Missing {
+        match error {
+            DbError::CommitUnknown(_) => Missing::InDoubt(Failure::environment(error)),
+            error if error.is_refusal() => Missing::Unchanged(Failure::guard(error)),
+            error => Missing::Unchanged(Failure::environment(error)),
+        }
+    }
 }
 
 /// The slave has this part as it is.
@@ -469,7 +507,7 @@ async fn database(
     exclusions: Exclusions,
     databases: &mut Databases,
     gate: &dyn CommitGate,
-) -> Verdict {
+) -> Result<Report, Missing> {
     let Databases { source, replica, .. } = databases;
     let (sent, received) = (replica.traffic.sent(), replica.traffic.received());
     let options = db::Options {
@@ -477,11 +515,9 @@ async fn database(
         purpose: if job.dry_run { Purpose::DryRun } else { Purpose::Apply },
         ..db::Options::new(exclusions)
     };
-    let report =
-        db::replicate(&mut source.client, &mut replica.client, &options, gate).await.map_err(|error| {
-            if error.is_refusal() { Failure::guard(error) } else { Failure::environment(error) }
-        })?;
-    let mut json = serde_json::to_value(&report).map_err(Failure::environment)?;
+    let report = db::replicate(&mut source.client, &mut replica.client, &options, gate).await?;
+    let mut json =
+        serde_json::to_value(&report).map_err(|error| Missing::InDoubt(Failure::environment(error)))?;
     json["part"] = json!("database");
     json["bytes_sent"] = json!(replica.traffic.sent() - sent);
     json["bytes_received"] = json!(replica.traffic.received() - received);
