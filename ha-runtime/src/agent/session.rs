@@ -256,7 +256,8 @@ impl<'a, W: Write> Session<'a, W> {
         let why = match self.settle() {
             Ok(Settled::Left(why)) => return refuse(ErrorKind::Active, why),
             Ok(Settled::Nothing | Settled::CarriedOut(_) | Settled::Dropped(_)) => return Ok(()),
-            Err(Unsettled::Failed(error)) if !error.is_full() => {
+            // some things are refused for want of room that no room helps
+            Err(Unsettled::Failed(error)) if !error.is_full() || self.has_room() => {
                 // what it would have brought is brought by this replication, which compares everything
                 self.host.note(&format!("the switch to the last replication is given up: {error}"));
                 let ground = self.host.state_directory();
@@ -293,6 +294,11 @@ impl<'a, W: Write> Session<'a, W> {
             self.host.note(&text);
         }
         Ok(settled)
+    }
+
+    fn has_room(&self) -> bool {
+        let state_directory = self.host.state_directory();
+        self.ground(&state_directory, &|| false).has_room()
     }
 
     fn ground<'g>(&'g self, state_directory: &'g Path, cancelled: &'g dyn Fn() -> bool) -> Ground<'g> {
@@ -461,7 +467,7 @@ impl<'a, W: Write> Session<'a, W> {
         drop(open.draft);
         let state_directory = self.host.state_directory();
         let cancelled = || self.host.cancelled();
-        let done = self.ground(&state_directory, &cancelled).complete(&intent);
+        let done = self.ground(&state_directory, &cancelled).complete(&intent, Occasion::StandingBy);
         drop(open._lock);
         let outcome = done.or_else(|stopped| {
             let why = match stopped {

@@ -56,8 +56,6 @@ pub(crate) fn carry_out(
             stage.release();
         }
     }
-    // without it there is no less room
-    let _ = directory.release();
     for step in directory.steps(intent)? {
         if cancelled() {
             return Err(Stopped::Cancelled);
@@ -68,7 +66,9 @@ pub(crate) fn carry_out(
             switch.perform(action, trash, &mut outcome)?;
         }
     }
-    switches.into_iter().try_for_each(Switch::finish)?;
+    if !IntentDirectory::leaves_contents(intent) {
+        switches.into_iter().try_for_each(Switch::finish)?;
+    }
     Ok(outcome)
 }
 

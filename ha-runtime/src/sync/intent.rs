@@ -112,6 +112,11 @@ impl IntentDirectory {
         sync_directory(&self.file("intent.json"))
     }
 
+    /// Whether contents wait that no step of the promise asks for: its files were not compared, and the next may need them.
+    pub(crate) fn leaves_contents(intent: &Intent) -> bool {
+        intent.steps.bytes == 0 && intent.contents.bytes > 0
+    }
+
     /// Forgets the contents whose directories are gone.
     pub(crate) fn forget_contents(&self) -> Result<(), TreeError> {
         let files = ["intent.json", "steps", "contents", "staging.json", BALLAST];
@@ -150,14 +155,19 @@ impl IntentDirectory {
     }
 
     /// Keeps room for what is written at the end of the switch.
-    fn reserve(&self) -> io::Result<()> {
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
         let file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(self.file(BALLAST))?;
-        match fallocate(&file, FallocateFlags::empty(), 0, ROOM) {
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             // a file system that cannot promise room
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             result => Ok(result?),
         }
+    }
+
+    /// Whether so many bytes are free there.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.reserve(bytes).and_then(|()| self.release()).is_ok()
     }
 
     /// Gives the room back.
@@ -376,11 +386,20 @@ impl Draft {
                 rehearsal.step(action)?;
             }
         }
-        let rooms: Vec<u64> = rehearsals.iter().map(Rehearsal::room).collect();
-        for (index, room) in rooms.into_iter().enumerate().filter(|(_, room)| *room > 0) {
-            self.stage(index)?.reserve(room)?;
+        let needs: Vec<(u64, Vec<_>)> =
+            rehearsals.into_iter().map(|one| (one.room(), one.given().collect())).collect();
+        for (index, (room, given)) in needs.into_iter().enumerate() {
+            for (kind, path, meta) in given {
+                let tried = self.stage(index)?.try_on(kind, &meta);
+                tried.map_err(|error| {
+                    self.trees[index].error("give its owner, mode, times and attributes to", &path, error)
+                })?;
+            }
+            if room > 0 {
+                self.stage(index)?.reserve(room)?;
+            }
         }
-        self.directory.reserve().map_err(|error| self.directory.error("keep room in", error))
+        self.directory.reserve(ROOM).map_err(|error| self.directory.error("keep room in", error))
     }
 
     fn waits(&self, content: &Content, waiting: Waiting) -> bool {

@@ -1,10 +1,10 @@
 //! Whether the steps of a switch can be done, asked before anything decides that they will be: what can only be refused
 //! must be refused now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use ha_core::replication::manifest::Meta;
+use ha_core::replication::manifest::{Meta, Xattrs};
 use ha_core::replication::path::RelPath;
 use ha_core::replication::wire::Action;
 use rustix::fs::{FileType, Statx};
@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Statx};
 use super::apply::{is_absent, look};
 use super::error::TreeError;
 use super::meta;
-use super::stage::Stage;
+use super::stage::{MetaOf, Stage};
 use super::tree::{Cursor, Tree};
 
 /// Bytes that a new inode or a block of extended attributes needs, beside its name.
@@ -39,6 +39,8 @@ pub(crate) struct Rehearsal<'a> {
     /// What an earlier step removes.
     removed: BTreeSet<RelPath>,
     room: u64,
+    /// What entries are to be given, once for each owner and set of attributes, and whom as an example.
+    given: BTreeMap<(MetaOf, u32, u32, Xattrs), (RelPath, Meta)>,
 }
 
 /// What the directory is that a step changes.
@@ -88,12 +90,18 @@ impl<'a> Rehearsal<'a> {
             made: BTreeSet::new(),
             removed: BTreeSet::new(),
             room: 0,
+            given: BTreeMap::new(),
         })
     }
 
     /// Bytes that the steps so far may need where their tree lies.
     pub(crate) fn room(&self) -> u64 {
         if self.room == 0 { 0 } else { ROOM + self.room }
+    }
+
+    /// The metadata that the steps so far give: what a file system or a kernel refuses must be tried.
+    pub(crate) fn given(self) -> impl Iterator<Item = (MetaOf, RelPath, Meta)> {
+        self.given.into_iter().map(|((kind, ..), (path, meta))| (kind, path, meta))
     }
 
     /// Goes through the next step.
@@ -126,19 +134,26 @@ impl<'a> Rehearsal<'a> {
                 self.replace(&path)?;
                 self.room += 2 * name_of(&path);
             }
-            Action::Symlink { path, target, .. } => {
+            Action::Symlink { path, target, meta } => {
                 self.replace(&path)?;
                 self.room += BLOCK + target.len() as u64 + 2 * name_of(&path);
+                // of a link's own attributes none is copied
+                self.give(MetaOf::Symlink, path, Meta { xattrs: Xattrs::new(), ..meta });
             }
             Action::SetMeta { path, meta } => {
-                let there = path.is_root() || self.made.contains(&path) || {
-                    let found = self.at(&path)?;
-                    found.is_dir() || found.is_file()
+                let kind = if path.is_root() || self.made.contains(&path) {
+                    MetaOf::Directory
+                } else {
+                    match self.at(&path)? {
+                        found if found.is_dir() => MetaOf::Directory,
+                        found if found.is_file() => MetaOf::File,
+                        Found::Free | Found::Entry { .. } => {
+                            return Err(io::Error::other("it is no file or directory"));
+                        }
+                    }
                 };
-                if !there {
-                    return Err(io::Error::other("it is no file or directory"));
-                }
                 self.room += room_of(&meta);
+                self.give(kind, path, meta);
             }
             Action::Delete { path, directory } => {
                 match self.at(&path) {
@@ -156,6 +171,11 @@ impl<'a> Rehearsal<'a> {
             }
         }
         Ok(())
+    }
+
+    fn give(&mut self, kind: MetaOf, path: RelPath, meta: Meta) {
+        let key = (kind, meta.uid, meta.gid, meta.xattrs.clone());
+        self.given.entry(key).or_insert((path, meta));
     }
 
     fn waiting(&self, path: &RelPath) -> Option<super::stage::Waiting> {

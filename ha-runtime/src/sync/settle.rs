@@ -22,10 +22,14 @@ use super::apply::{Stopped, carry_out};
 use super::error::TreeError;
 use super::intent::{Decision, Intent, IntentDirectory};
 use super::replica::Replica;
+use super::stage::Stage;
 use super::trash::{Trash, TrashLimit};
 use super::tree::Tree;
 use crate::db::Fate;
 use crate::state::StateError;
+
+/// Bytes that tell a disk with room from a full one.
+const ROOM: u64 = 1 << 20;
 
 /// When somebody comes upon a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,19 +112,40 @@ impl Ground<'_> {
     }
 
     /// Makes the switch that is promised, and takes its number. The lock *replicate* is held.
-    pub(crate) fn complete(&self, intent: &Intent) -> Result<Outcome, Stopped> {
+    pub(crate) fn complete(&self, intent: &Intent, occasion: Occasion) -> Result<Outcome, Stopped> {
         let directory = self.intents();
         let mut trash = Trash::new(self.trash_directory.clone(), self.trash_limit);
         let mut outcome = carry_out(&directory, intent, self.trees, &mut trash, self.cancelled)?;
-        if let Err(error) = trash.prune() {
-            outcome.warnings.push(format!("the trash could not be tidied: {error}"));
+        // without it there is no less room
+        let _ = directory.release();
+        Replica::complete(self.state_directory, intent.number).map_err(|error| self.error("write", error))?;
+        directory.withdraw().map_err(|error| self.error("write", error))?;
+        if !IntentDirectory::leaves_contents(intent) {
+            directory.forget_contents()?;
+        }
+        match occasion {
+            Occasion::StandingBy => {
+                if let Err(error) = trash.prune() {
+                    outcome.warnings.push(format!("the trash could not be tidied: {error}"));
+                }
+            }
+            // telephony does not wait for it; the next replication does it
+            Occasion::TakingOver | Occasion::Serving => {}
         }
         // one frame must hold them
         outcome.warnings.truncate(100);
-        Replica::complete(self.state_directory, intent.number).map_err(|error| self.error("write", error))?;
-        directory.withdraw().map_err(|error| self.error("write", error))?;
-        directory.forget_contents()?;
         Ok(outcome)
+    }
+
+    /// Whether a switch that failed for want of room finds some now, where it is made and where it is written down.
+    pub(crate) fn has_room(&self) -> bool {
+        let in_tree = |tree: &Tree| {
+            let stage = Stage::new(tree)?;
+            let reserved = stage.reserve(ROOM);
+            stage.remove()?;
+            reserved
+        };
+        self.trees.iter().all(|tree| in_tree(tree).is_ok()) && self.intents().has_room(ROOM)
     }
 
     /// Settles the promise that stands, if one does. `fate` asks this node's server. The lock *replicate* is held.
@@ -143,9 +168,9 @@ impl Ground<'_> {
             Judgement::Drop(why) => self.drop_it(why.to_owned()),
             Judgement::Leave(why) => Ok(Settled::Left(why)),
             Judgement::AsDecided => match intent.decision {
-                Decision::Always => Ok(Settled::CarriedOut(self.complete(&intent)?)),
+                Decision::Always => Ok(Settled::CarriedOut(self.complete(&intent, occasion)?)),
                 Decision::IfCommitted(transaction) => match fate(transaction).map_err(Unsettled::Unknown)? {
-                    Fate::Committed => Ok(Settled::CarriedOut(self.complete(&intent)?)),
+                    Fate::Committed => Ok(Settled::CarriedOut(self.complete(&intent, occasion)?)),
                     Fate::RolledBack => self.drop_it("its transaction was not committed".to_owned()),
                     Fate::Unknown(why) => {
                         self.drop_it(format!("what became of its transaction is lost: {why}"))

@@ -71,6 +71,14 @@ impl Waiting {
     }
 }
 
+/// What metadata are given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum MetaOf {
+    File,
+    Directory,
+    Symlink,
+}
+
 /// A file without content that keeps room free until the switch begins: after the decision a full disk must not stop it.
 const BALLAST: &str = "ballast";
 
@@ -135,6 +143,33 @@ impl Stage {
     /// Directories that had to be made for it.
     pub(crate) fn made(&self) -> usize {
         self.made
+    }
+
+    /// Tries on something that is made for it whether an entry of that kind can have these metadata here.
+    pub(crate) fn try_on(&mut self, kind: MetaOf, meta: &Meta) -> io::Result<()> {
+        let name = self.next_number().to_string();
+        let (tried, flags) = match kind {
+            MetaOf::File => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+                (meta::apply_to_path(file, meta).map(drop), AtFlags::empty())
+            }
+            MetaOf::Directory => {
+                mkdirat(&self.dir, name.as_str(), Mode::RWXU)?;
+                let opened = openat(&self.dir, name.as_str(), DIRECTORY, Mode::empty());
+                let tried = opened
+                    .map_err(io::Error::from)
+                    .and_then(|directory| meta::apply_to_path(directory, meta).map(drop));
+                (tried, AtFlags::REMOVEDIR)
+            }
+            MetaOf::Symlink => {
+                symlinkat("tried", &self.dir, name.as_str())?;
+                (meta::apply_to_symlink(&self.dir, &name, meta), AtFlags::empty())
+            }
+        };
+        let removed = unlinkat(&self.dir, name.as_str(), flags);
+        tried.and(removed.map_err(io::Error::from))
     }
 
     /// Keeps so many bytes free until [`Stage::release`], for what the switch will need.
