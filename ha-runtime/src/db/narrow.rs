@@ -183,7 +183,7 @@ fn groups_query(table: &PlannedTable, place: &Place, shift: u32, filter: &str) -
 /// Rows and digest of each group, by its number.
 type Groups = BTreeMap<i64, (i64, i64)>;
 
-fn groups(row: &Row) -> Result<Vec<(i64, (i64, i64))>, Error> {
+fn groups(row: &Row) -> Result<Groups, Error> {
     // null: there is no group
     let packed = row.try_get::<_, Option<&[u8]>>(0)?.unwrap_or_default();
     let (groups, _) = packed.as_chunks::<24>();
