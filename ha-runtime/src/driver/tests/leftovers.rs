@@ -28,7 +28,7 @@ fn promising(decision: Decision) -> Place {
     let state = place.context.root.path(STATE_DIRECTORY);
     let mut draft = Draft::open(&state, &trees).unwrap();
     for index in 0..DIRECTORIES {
-        draft.step(0, Action::MakeDir { path: RelPath::new(&index.to_string()).unwrap() }).unwrap();
+        draft.step(0, Action::MakeDir { path: RelPath::new(index.to_string()).unwrap() }).unwrap();
     }
     let intent = draft.seal().unwrap().intent(GENERATION, 1, decision);
     IntentDirectory::of(&state).promise(&intent).unwrap();
