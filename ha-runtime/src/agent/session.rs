@@ -121,7 +121,7 @@ impl<'a, W: Write> Session<'a, W> {
             && let Some(why) = self.host.is_outdated()
         {
             let message = format!("{why}: the agent ends, so that a new one starts");
-            return refuse(ErrorKind::Cancelled, message);
+            return refuse_plainly(ErrorKind::Cancelled, message);
         }
         match frame {
             Frame::Hello(hello) => self.hello(&hello)?,

@@ -45,7 +45,7 @@ pub enum FateError {
 pub async fn make_durable(client: &Client) -> Result<(), Fault> {
     // a transaction of its own, so with an id after theirs; `local`: this server's disk, whoever else it replicates to
     let message = "BEGIN; SET LOCAL synchronous_commit = local; \
-        SELECT pg_logical_emit_message(true, 'pbx-ha', ''); COMMIT";
+        SELECT pg_catalog.pg_logical_emit_message(true, 'pbx-ha', ''); COMMIT";
     let written = client.batch_execute(message).await;
     written.map_err(|error| Fault::new("bringing the ids of transactions to disk", error))
 }
