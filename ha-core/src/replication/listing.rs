@@ -13,7 +13,7 @@ pub use draft::Draft;
 /// A tree as one walk found it: names in one piece of memory, and under 60 bytes an entry beside them.
 ///
 /// Each directory has a digest of all that takes part in it, at any depth. Two listings, one of each [`Side`], have equal
-/// digests for a directory exactly where a plan has no step below it, but for what nobody can find: BLAKE3 at its full
+/// digests for a directory only where a plan has no step below it, but for what nobody can find: BLAKE3 at its full
 /// length.
 #[derive(Debug, Clone)]
 pub struct Listing {

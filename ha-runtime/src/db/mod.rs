@@ -28,7 +28,7 @@
 //! ([`Hashed`](ha_core::replication::tables::Hashed)). The physical order of columns does not count.
 //!
 //! They are not cryptographic, and need not be: who can choose the rows of the source can write the replica anyway. Not
-//! covered: large objects, other schemas than `public`, and what the text of a value does not show. The hash functions are
+//! covered: large objects, other schemas than `public`, the fields of composite types where they differ, and what the text of a value does not show. The hash functions are
 //! those of one major version and one byte order; other versions are refused, and on a machine of the other byte order
 //! every table would differ and the first replication be rolled back.
 
