@@ -79,9 +79,10 @@ impl Counts {
     /// Both amounts together.
     pub fn and(self, other: Counts) -> Counts {
         Counts {
-            source: self.source + other.source,
-            replica: self.replica + other.replica,
-            deleted: self.deleted + other.deleted,
+            // the replica's numbers are a peer's word
+            source: self.source.saturating_add(other.source),
+            replica: self.replica.saturating_add(other.replica),
+            deleted: self.deleted.saturating_add(other.deleted),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use ha_core::replication::descent::MAX_ASKED;
 use ha_core::replication::listing::{Listed, Listing, Side, Summary};
 use ha_core::replication::manifest::Kind;
 use ha_core::replication::path::RelPath;
@@ -42,6 +43,9 @@ impl Listings {
         let Some(listing) = self.0.get(&index) else {
             return refuse(ErrorKind::Protocol, "nobody asked for the tree as a whole before");
         };
+        if paths.len() > MAX_ASKED {
+            return refuse(ErrorKind::Protocol, format!("more than {MAX_ASKED} directories at once"));
+        }
         for path in paths {
             let Some(directory) = listing.find(path) else {
                 let shown = tree.display(path);

@@ -9,6 +9,7 @@ mod delta;
 mod error;
 mod incoming;
 mod intent;
+mod left_out;
 mod link;
 mod meta;
 mod push;

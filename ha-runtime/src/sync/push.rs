@@ -1,23 +1,22 @@
 //! The near end: scan, ask, plan, send.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
 use ha_core::replication::descent::{Descent, Differing};
-use ha_core::replication::filter::Verdict;
 use ha_core::replication::guard::{Counts, DeleteGuard};
 use ha_core::replication::listing::Side;
-use ha_core::replication::manifest::{Kind, MAX_ENTRIES, Meta};
+use ha_core::replication::manifest::{MAX_ENTRIES, Meta, Mtime};
 use ha_core::replication::path::RelPath;
 use ha_core::replication::plan::{DeltaLimits, Plan, Rules};
 use ha_core::replication::step::{Because, Removal, Step};
 use ha_core::replication::wire::{Action, Content, ErrorKind, Frame, Outcome};
-use rustix::fs::FileType;
 use serde::Serialize;
 
 use super::error::SyncError;
+use super::left_out::LeftOut;
 use super::link::{Link, tame};
 use super::meta;
 use super::scan::{Digests, meta_of, scan};
@@ -77,6 +76,8 @@ pub struct TreePlan {
     /// What is not copied although no rule excludes it.
     pub warnings: Vec<String>,
     index: u16,
+    /// The source's directories as they were listed, if anything is to be deleted because it is in none of them.
+    directories: Vec<(RelPath, Mtime)>,
 }
 
 impl std::fmt::Display for TreePlan {
@@ -128,8 +129,10 @@ pub(crate) fn plan_only<S: Read + Write + AsFd>(
     options: &PushOptions,
 ) -> Result<Vec<TreePlan>, SyncError> {
     let planned = plan_trees(link, accepted, trees, options);
-    if let Err(error) = &planned {
-        resynced(link, error);
+    match &planned {
+        // the far end need not keep its lists
+        Ok(_) => link.resync()?,
+        Err(error) => drop(resynced(link, error)),
     }
     planned
 }
@@ -180,12 +183,20 @@ fn plan_trees<S: Read + Write + AsFd>(
         warnings.extend(plan.blocked.iter().map(|path| {
             format!("{} is left alone on the replica: it holds what is excluded", tree.display(path))
         }));
-        plans.push(TreePlan { dataset: tree.name().to_owned(), plan, warnings, index });
+        let gone = |step: &Step| matches!(step, Step::Delete { because: Removal::Gone, .. });
+        let directories = if plan.steps.iter().any(gone) { found.directories } else { Vec::new() };
+        plans.push(TreePlan { dataset: tree.name().to_owned(), plan, warnings, index, directories });
     }
     Ok(plans)
 }
 
 const ASKED: &str = "a request for its list of files";
+
+/// Longest list of one directory that is read: half a million entries.
+const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
+
+/// Longest lists that are read of one tree, and the longest of what waits.
+const MAX_TREE_BYTES: u64 = 1 << 30;
 
 /// Asks for the directories whose digests differ, level by level.
 fn descend<S: Read + Write + AsFd>(
@@ -193,6 +204,7 @@ fn descend<S: Read + Write + AsFd>(
     dataset: u16,
     mut descent: Descent<'_>,
 ) -> Result<Differing, SyncError> {
+    let asked_from = link.received;
     loop {
         let paths = descent.ask();
         let count = paths.len();
@@ -203,11 +215,17 @@ fn descend<S: Read + Write + AsFd>(
         link.flush()?;
         for _ in 0..count {
             let mut all = Vec::new();
+            let directory_from = link.received;
             loop {
                 let Frame::Directory { entries, last } = link.receive(ASKED)? else {
                     return Err(SyncError::Unexpected { asked: ASKED });
                 };
                 let nothing_new = entries.is_empty();
+                let too_much = link.received - directory_from > MAX_DIRECTORY_BYTES
+                    || link.received - asked_from > MAX_TREE_BYTES;
+                if too_much {
+                    return Err(SyncError::Unexpected { asked: ASKED });
+                }
                 all.extend(entries);
                 if last {
                     break;
@@ -333,6 +351,7 @@ type KeptContents = BTreeMap<(u16, RelPath), (u64, Meta)>;
 fn ask_kept<S: Read + Write + AsFd>(link: &mut Link<S>) -> Result<KeptContents, SyncError> {
     let asked = "a request for what waits there";
     let mut all = KeptContents::new();
+    let asked_from = link.received;
     let mut answer = link.ask(asked, &Frame::AskKept)?;
     loop {
         let Frame::Kept { contents, last } = answer else { return Err(SyncError::Unexpected { asked }) };
@@ -343,7 +362,7 @@ fn ask_kept<S: Read + Write + AsFd>(link: &mut Link<S>) -> Result<KeptContents, 
         if last {
             return Ok(all);
         }
-        if nothing_new || all.len() > MAX_ENTRIES {
+        if nothing_new || all.len() > MAX_ENTRIES || link.received - asked_from > MAX_TREE_BYTES {
             return Err(SyncError::Unexpected { asked });
         }
         answer = link.receive(asked)?;
@@ -385,17 +404,17 @@ fn stage_once<S: Read + Write + AsFd>(
     };
     let total = plans.iter().flat_map(|tree| &tree.plan.steps).map(size).sum();
     let mut done = 0;
-    let mut left_out: Vec<BTreeSet<RelPath>> = Vec::new();
+    let mut left_out: Vec<LeftOut> = Vec::new();
     for (tree, planned) in trees.iter().zip(&plans) {
-        let mut missing = BTreeSet::new();
+        let mut missing = LeftOut::default();
         let mut cursor = tree.open()?.map(Cursor::new);
         for step in &planned.plan.steps {
             let (path, patch) = match step {
                 Step::Send { path, .. } => (path, false),
                 Step::Patch { path, .. } => (path, true),
                 // another name of what did not arrive does not arrive either
-                Step::Link { path, to } if missing.contains(to) => {
-                    missing.insert(path.clone());
+                Step::Link { path, to } if missing.misses(to) => {
+                    missing.miss(path);
                     continue;
                 }
                 _ => continue,
@@ -409,7 +428,8 @@ fn stage_once<S: Read + Write + AsFd>(
                 progress(Progress { done, total });
                 continue;
             }
-            let mut target = Target { link: &mut *link, generation, dataset: planned.index };
+            let (dataset, max_basis) = (planned.index, options.delta.max);
+            let mut target = Target { link: &mut *link, generation, dataset, max_basis };
             let sent = match &mut cursor {
                 Some(cursor) => send_file(&mut target, tree, cursor, path, patch)?,
                 None => Sent::Vanished,
@@ -421,7 +441,7 @@ fn stage_once<S: Read + Write + AsFd>(
             };
             if let Some(why) = why {
                 run.skipped.push(format!("{} {why}", tree.display(path)));
-                missing.insert(path.clone());
+                missing.miss(path);
             } else if patch {
                 run.patched += 1;
             } else {
@@ -430,15 +450,13 @@ fn stage_once<S: Read + Write + AsFd>(
             done += size(step);
             progress(Progress { done, total });
         }
-        let back = come_back(tree, cursor.as_mut(), &planned.plan.steps)?;
-        run.warnings.extend(back.iter().map(|path| {
-            format!("{} came back while it was to be deleted on the replica: it stays", tree.display(path))
-        }));
-        missing.extend(back);
         left_out.push(missing);
     }
-    for (planned, left_out) in plans.iter().zip(&left_out) {
-        for step in planned.plan.steps.iter().filter(|step| is_done(step, left_out)) {
+    for ((tree, planned), left_out) in trees.iter().zip(&plans).zip(&mut left_out) {
+        let steps = &planned.plan.steps;
+        // only now: the contents of all trees have been sent, which may have taken long
+        run.warnings.extend(left_out.look_again(tree, steps, &planned.directories)?);
+        for step in steps.iter().filter(|step| left_out.leaves(step)) {
             run.changed += u64::from(!matches!(step, Step::SetMeta { because: Because::Touched, .. }));
             link.send(&Frame::Step { generation, dataset: planned.index, action: action(step) })?;
         }
@@ -462,52 +480,6 @@ fn is_still(
     let Some(file) = open_regular(cursor, path).map_err(fail)? else { return Ok(false) };
     let stat = meta::stat_fd(&file).map_err(|error| fail(error.into()))?;
     Ok(stat.stx_size == size && meta_of(&file, &stat).map_err(|error| fail(error.into()))? == *meta)
-}
-
-/// Whether a step still makes sense when the contents of `left_out` did not arrive.
-fn is_done(step: &Step, left_out: &BTreeSet<RelPath>) -> bool {
-    match step {
-        Step::Send { path, .. } | Step::Patch { path, .. } | Step::Link { path, .. } => {
-            !left_out.contains(path)
-        }
-        // what the file would have replaced stays
-        Step::Delete { path, because: Removal::InTheWay, .. } => {
-            !left_out.iter().any(|missing| path == missing || path.is_below(missing))
-        }
-        // and the directories above what came back
-        Step::Delete { path, because: Removal::Gone, .. } => {
-            !left_out.iter().any(|back| path == back || back.is_below(path))
-        }
-        Step::MakeDir { .. } | Step::SetMeta { .. } | Step::Symlink { .. } => true,
-    }
-}
-
-/// What is to be deleted because the source did not have it, and now has: it was moved away for a moment, or written anew.
-fn come_back(
-    tree: &Tree,
-    mut cursor: Option<&mut Cursor>,
-    steps: &[Step],
-) -> Result<Vec<RelPath>, SyncError> {
-    let mut back = Vec::new();
-    for step in steps {
-        let Step::Delete { path, because: Removal::Gone, .. } = step else { continue };
-        let Some(cursor) = &mut cursor else { continue };
-        let found = cursor.look(path).map_err(|error| tree.error("look again for", path, error))?;
-        let takes_part = |kind: FileType| match kind {
-            FileType::Directory => tree.filter().takes_part(path, &Kind::Dir),
-            // what lies merely above what is copied is a directory or nothing
-            FileType::RegularFile | FileType::Symlink => tree.filter().verdict(path) == Verdict::Copied,
-            FileType::Fifo
-            | FileType::Socket
-            | FileType::CharacterDevice
-            | FileType::BlockDevice
-            | FileType::Unknown => false,
-        };
-        if found.is_some_and(takes_part) {
-            back.push(path.clone());
-        }
-    }
-    Ok(back)
 }
 
 fn action(step: &Step) -> Action {

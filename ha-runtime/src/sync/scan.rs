@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use ha_core::replication::filter::Verdict;
 use ha_core::replication::listing::{DirectoryId, Draft, Listing, Side};
-use ha_core::replication::manifest::{Digest, Entry, Kind, ManifestError, Meta};
+use ha_core::replication::manifest::{Digest, Entry, Kind, ManifestError, Meta, Mtime};
 use ha_core::replication::path::RelPath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, openat, readlinkat, statx};
 use rustix::io::Errno;
@@ -38,6 +38,8 @@ pub struct Scan {
     pub listing: Listing,
     /// What is not copied although no rule excludes it, for a person.
     pub warnings: Vec<String>,
+    /// The source's directories that were entered, with the time of their last change before they were listed.
+    pub directories: Vec<(RelPath, Mtime)>,
 }
 
 /// Lists a tree without ever leaving it or following a symbolic link.
@@ -51,7 +53,7 @@ pub fn scan(tree: &Tree, digests: Digests, side: Side) -> Result<Scan, SyncError
 
 fn walk(tree: &Tree, digests: Digests, side: Side) -> Result<Scan, SyncError> {
     let Some(root) = tree.open()? else {
-        return Ok(Scan { listing: Listing::absent(), warnings: Vec::new() });
+        return Ok(Scan { listing: Listing::absent(), warnings: Vec::new(), directories: Vec::new() });
     };
     let fail = |error| tree.error("read", &RelPath::root(), error);
     let stat = meta::stat_fd(&root).map_err(fail)?;
@@ -65,9 +67,11 @@ fn walk(tree: &Tree, digests: Digests, side: Side) -> Result<Scan, SyncError> {
         warnings: Vec::new(),
         links: HashMap::new(),
         buffer: vec![MaybeUninit::uninit(); NAMES],
+        side,
+        directories: Vec::new(),
     };
     walk.directory(&root, Draft::ROOT, 0)?;
-    Ok(Scan { listing: walk.draft.finish(side), warnings: walk.warnings })
+    Ok(Scan { listing: walk.draft.finish(side), warnings: walk.warnings, directories: walk.directories })
 }
 
 const READ_ATTRIBUTES: &str = "read the extended attributes of";
@@ -81,6 +85,8 @@ struct Walk<'a> {
     /// Device and inode of files with several names.
     links: HashMap<(u32, u32, u64), u64>,
     buffer: Vec<MaybeUninit<u8>>,
+    side: Side,
+    directories: Vec<(RelPath, Mtime)>,
 }
 
 /// A directory while it is listed.
@@ -105,6 +111,10 @@ impl Walk<'_> {
         }
         let fail = |error| self.tree.error("list", &here.path, error);
         self.attributes.enter(fd).map_err(fail)?;
+        if self.side == Side::Source {
+            let stat = meta::stat_fd(fd).map_err(|error| self.tree.error("list", &here.path, error))?;
+            self.directories.push((here.path.clone(), meta::of_statx(&stat).mtime));
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut names = RawDir::new(fd, &mut buffer);
         while let Some(name) = names.next() {
@@ -285,6 +295,8 @@ mod tests {
             warnings: Vec::new(),
             links: HashMap::new(),
             buffer: Vec::new(),
+            side: Side::Source,
+            directories: Vec::new(),
         };
         let root = tree.open().unwrap().unwrap();
         let path = RelPath::new("was-a-file").unwrap();

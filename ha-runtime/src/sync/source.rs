@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ha_core::replication::path::RelPath;
 use ha_core::replication::wire::{CHUNK, Frame};
 
+use rustix::fs::Statx;
 use std::io::Write;
 
 use super::delta::{self, Basis, DeltaError, More, Piece};
@@ -19,6 +21,10 @@ use super::tree::{Cursor, Tree};
 
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: usize = 3;
+
+/// A file that was written so lately is read only later: two writes within one tick of the kernel's clock (10 ms at most;
+/// before Linux 6.13 a file's times are no finer) leave the same times, and the second one would never be seen.
+const TICKS: Duration = Duration::from_millis(20);
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +42,8 @@ pub(crate) struct Target<'a, S> {
     pub(crate) link: &'a mut Link<S>,
     pub(crate) generation: u64,
     pub(crate) dataset: u16,
+    /// The largest file of the other end of which block digests are used.
+    pub(crate) max_basis: u64,
 }
 
 /// Sends the content of the file at `path`, as blocks that changed if `patch`.
@@ -53,6 +61,7 @@ pub(crate) fn send_file<S: Read + Write + AsFd>(
         let own = meta_of(&file, &before).map_err(|e| fail(e.into()))?;
         let (generation, dataset) = (target.generation, target.dataset);
         let size = before.stx_size;
+        std::thread::sleep(until_settled(&before, SystemTime::now()));
         target.link.send(&Frame::File { generation, dataset, path: path.clone(), size, meta: own })?;
         let mut reading = Reading { file: &mut file, hasher: blake3::Hasher::new(), left: size };
         let read = if patch { target.difference(&mut reading) } else { target.chunks(&mut reading) };
@@ -72,6 +81,15 @@ pub(crate) fn send_file<S: Read + Write + AsFd>(
         target.link.send(&Frame::Abandon { generation })?;
     }
     Ok(Sent::Unsteady)
+}
+
+/// How long until a later write leaves other times than `stat` has.
+fn until_settled(stat: &Statx, now: SystemTime) -> Duration {
+    let changed = u64::try_from(stat.stx_ctime.tv_sec).ok();
+    let changed = changed.map(|seconds| UNIX_EPOCH + Duration::new(seconds, stat.stx_ctime.tv_nsec));
+    // a time to come: the clock was set back, and no wait would help
+    let age = changed.and_then(|changed| now.duration_since(changed).ok());
+    age.map_or(Duration::ZERO, |age| TICKS.saturating_sub(age))
 }
 
 enum SendError {
@@ -122,7 +140,7 @@ impl<S: Read + Write + AsFd> Target<'_, S> {
     /// Only what the other end does not have; all, when it has nothing.
     fn difference(&mut self, reading: &mut Reading<'_>) -> Result<(), SendError> {
         let (size, digests) = self.signature()?;
-        if size == 0 {
+        if size == 0 || size > self.max_basis {
             return self.chunks(reading);
         }
         let basis = Basis::new(size, digests)?;
@@ -139,16 +157,20 @@ impl<S: Read + Write + AsFd> Target<'_, S> {
         let unexpected = || SendError::from(SyncError::Unexpected { asked: ASKED });
         let mut answer = self.link.ask(ASKED, &Frame::AskSignature)?;
         let mut digests = Vec::new();
-        let mut whole = None;
+        let (mut whole, mut received) = (None, 0);
         loop {
             let Frame::Signature { size, bytes, last } = answer else { return Err(unexpected()) };
             let length = delta::signature_length(size).unwrap_or(0);
             if bytes.is_empty() && !last {
                 return Err(unexpected());
             }
-            digests.extend(bytes);
-            if *whole.get_or_insert(size) != size || digests.len() as u64 > length {
+            received += bytes.len() as u64;
+            if *whole.get_or_insert(size) != size || received > length {
                 return Err(unexpected());
+            }
+            // what will not be used is not kept
+            if size <= self.max_basis {
+                digests.extend(bytes);
             }
             if last {
                 return Ok((size, digests));

@@ -142,10 +142,61 @@ fn what_comes_back_before_its_deletion_is_told_is_not_deleted() {
         }
     })
     .unwrap();
-    assert_eq!((report.sent, report.deleted), (1, 1), "{report:?}");
-    assert_eq!(report.warnings.len(), 2, "{report:?}");
+    assert_eq!((report.sent, report.deleted), (1, 0), "{report:?}");
+    assert_eq!(report.warnings.len(), 3, "{report:?}");
     assert!(report.warnings[0].contains("data/moved/f came back"), "{report:?}");
-    assert!(pair.far("moved/f").exists() && !pair.far("gone").exists());
+    assert!(pair.far("moved/f").exists());
+    assert_eq!(pair.push().unwrap().deleted, 1);
+    pair.assert_equal();
+}
+
+#[test]
+fn what_moves_to_where_it_was_not_seen_is_deleted_nowhere() {
+    let pair = Pair::new();
+    write(pair.near("old/always"), "there");
+    write(pair.near("new/message"), "heard soon");
+    pair.push().unwrap();
+    // as if the scan had seen "old" before and "new" after it was moved
+    let aside = pair.dir.path().join("aside");
+    fs::rename(pair.near("new/message"), &aside).unwrap();
+    write(pair.near("sent"), vec![7; 500_000]);
+    let (moved, mut seen) = (pair.near("old/message"), 0);
+    let report = push_meddling(&pair, move || {
+        seen += 1;
+        if seen == 7 {
+            fs::rename(&aside, &moved).unwrap();
+        }
+    })
+    .unwrap();
+    assert_eq!((report.sent, report.deleted), (1, 0), "{report:?}");
+    assert!(report.warnings[0].contains("files came or went in"), "{report:?}");
+    assert!(pair.far("new/message").exists());
+    let report = pair.push().unwrap();
+    assert_eq!((report.sent, report.deleted), (1, 1), "{report:?}");
+    pair.assert_equal();
+}
+
+#[test]
+fn what_would_be_replaced_stays_when_its_replacement_is_taken_back() {
+    let pair = Pair::new();
+    write(pair.near("d/inside"), "precious");
+    write(pair.near("z"), "z");
+    pair.push().unwrap();
+    let aside = pair.dir.path().join("aside");
+    fs::rename(pair.near("d"), &aside).unwrap();
+    std::os::unix::fs::symlink("z", pair.near("d")).unwrap();
+    write(pair.near("sent"), vec![7; 500_000]);
+    let (back, mut seen) = (pair.near("d"), 0);
+    let report = push_meddling(&pair, move || {
+        seen += 1;
+        if seen == 7 {
+            fs::remove_file(&back).unwrap();
+            fs::rename(&aside, &back).unwrap();
+        }
+    })
+    .unwrap();
+    assert!(report.warnings[0].contains("data/d changed its kind again"), "{report:?}");
+    assert_eq!(fs::read_to_string(pair.far("d/inside")).unwrap(), "precious");
     pair.push().unwrap();
     pair.assert_equal();
 }
