@@ -198,15 +198,16 @@ async fn parts(
     // before anything is read: what changes from here on is seen by the next
     let (sight, ready) =
         tokio::join!(kept.look(context), Line::ready(context, kept.take_line(), job.peer, wanted));
+    let forget = || kept.known().forget(job.files != Scope::LeftOut, job.database != Scope::LeftOut);
     let Ready { mut line, state, is_kept } = match ready {
         Ok(ready) => ready,
         Err(failure) => {
-            kept.known().forget(job.files != Scope::LeftOut, job.database != Scope::LeftOut);
+            forget();
             return Err(NotBegun { failure, slave_serves: false });
         }
     };
     if let Err(unwilling) = willing(&state) {
-        kept.known().forget(job.files != Scope::LeftOut, job.database != Scope::LeftOut);
+        forget();
         // whoever may not write there needs no login there
         line.let_databases_go();
         kept.put_line(line);

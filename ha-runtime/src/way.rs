@@ -80,6 +80,21 @@ pub async fn to_local_database(context: &Context) -> Result<Database, Failure> {
     over_relay(open_relay(far).await?, &server, &config, "this node's database").await
 }
 
+/// Asks this node's database something over a connection of its own. Errors: why there is no answer, a clause; also when
+/// there is none within `patience`.
+pub async fn ask_local_database<T>(
+    context: &Context,
+    patience: Duration,
+    ask: impl AsyncFnOnce(&tokio_postgres::Client) -> Result<T, String>,
+) -> Result<T, String> {
+    let asked = async {
+        let database = to_local_database(context).await.map_err(|failure| failure.message)?;
+        ask(&database.client).await
+    };
+    let late = |_| Err(format!("this node's database did not answer within {patience:?}"));
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(late)
+}
+
 /// The other node's database: a relay over there, or directly over TCP.
 pub async fn to_far_database(
     context: &Context,

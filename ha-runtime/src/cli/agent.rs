@@ -96,16 +96,8 @@ impl Host {
     ) -> Result<T, String> {
         let asking = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(|error| error.to_string())?.block_on(async {
-                let asked = async {
-                    let database =
-                        way::to_local_database(&self.context).await.map_err(|failure| failure.message)?;
-                    ask(&database.client).await
-                };
-                let late =
-                    |_| Err(format!("this node's database did not answer within {DATABASE_PATIENCE:?}"));
-                tokio::time::timeout(DATABASE_PATIENCE, asked).await.unwrap_or_else(late)
-            })
+            let asked = way::ask_local_database(&self.context, DATABASE_PATIENCE, ask);
+            runtime.map_err(|error| error.to_string())?.block_on(asked)
         };
         let ended = |_| Err("the thread that asks it ended".to_owned());
         std::thread::scope(|scope| scope.spawn(asking).join().unwrap_or_else(ended))

@@ -72,10 +72,8 @@ fn not_yet(why: &str) {
 
 /// Asks this node's database what became of a transaction.
 pub(super) async fn ask(context: &Context, transaction: Transaction) -> Result<Fate, String> {
-    let asked = async {
-        let database = way::to_local_database(context).await.map_err(|failure| failure.message)?;
-        db::fate(&database.client, transaction).await.map_err(|error| error.to_string())
+    let fate = async |client: &tokio_postgres::Client| {
+        db::fate(client, transaction).await.map_err(|error| error.to_string())
     };
-    let late = |_| Err(format!("this node's database did not answer within {PATIENCE:?}"));
-    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late)
+    way::ask_local_database(context, PATIENCE, fate).await
 }
