@@ -24,10 +24,10 @@ const REST: Duration = Duration::from_secs(2);
 const CEL_PER_SECOND: u32 = 50;
 
 /// Measures it: first without daemons, to know what PostgreSQL does anyway.
-pub(crate) fn take(stage: &mut Stage, daemons: Daemons, window: Duration) -> Idle {
+pub(crate) fn take(stage: &mut Stage, window: Duration) -> Idle {
     stage.daemons(Daemons::Stopped);
     let [without, ..] = shares(stage, window);
-    stage.daemons(daemons);
+    stage.daemons(Daemons::OnChange);
     let [with, daemon, slave] = shares(stage, window);
     Idle { daemon, slave, postgres: (with - without).max(0.0) }
 }

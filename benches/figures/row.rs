@@ -8,7 +8,7 @@ use crate::measure::{Sample, median};
 use crate::process::peaks;
 use crate::quantity::{bytes, time};
 use crate::reader;
-use crate::stage::{Daemons, OnChange, Stage};
+use crate::stage::{Daemons, Stage};
 use crate::table::{Line, Met, Table};
 use crate::timing::{Timing, middle};
 use crate::work::Work;
@@ -150,9 +150,6 @@ fn readers(stage: &mut Stage) -> Line {
 
 /// A verb whose daemon knows that nothing changed.
 fn behind(stage: &mut Stage, part: Part, rounds: u32, work: &str, wanted: &str) -> Line {
-    if stage.on_change == OnChange::NotYet {
-        return Line::not_there_yet(work, wanted);
-    }
     stage.daemons(Daemons::OnChange);
     // what is on the slave is known once it was compared
     replicate(stage, part);
@@ -215,9 +212,6 @@ fn memory(stage: &mut Stage) -> Line {
 fn on_change(stage: &mut Stage, rounds: u32) -> Line {
     let work = "from a change to the slave, nobody asking, median";
     let wanted = format!("{} at most", time(LATENCY));
-    if stage.on_change == OnChange::NotYet {
-        return Line::not_there_yet(work, &wanted);
-    }
     stage.daemons(Daemons::OnChange);
     let mut cells = Vec::new();
     let mut missed = Vec::new();
@@ -241,16 +235,12 @@ fn on_change(stage: &mut Stage, rounds: u32) -> Line {
 }
 
 fn idle(stage: &mut Stage) -> Line {
-    let (daemons, note) = match stage.on_change {
-        OnChange::There => (Daemons::OnChange, ""),
-        OnChange::NotYet => (Daemons::OnRequest, ", on change not there yet"),
-    };
     let window = Duration::from_secs(if stage.scale == Scale::SMALL { 3 } else { 30 });
-    let idle = idle::take(stage, daemons, window);
+    let idle = idle::take(stage, window);
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let whole = idle.daemon + idle.postgres;
     Line {
-        work: format!("idle, 50 call records a second, share of a core{note}"),
+        work: "idle, 50 call records a second, share of a core".to_owned(),
         baseline: String::new(),
         cold: String::new(),
         warm: format!(

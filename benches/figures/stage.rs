@@ -20,19 +20,8 @@ pub(crate) struct Stage {
     pub(crate) slave: Sql,
     /// How much data there is.
     pub(crate) scale: Scale,
-    /// Whether the program can replicate on change.
-    pub(crate) on_change: OnChange,
     daemons: Daemons,
     turns: AtomicU32,
-}
-
-/// Whether the program under test can replicate on change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnChange {
-    /// It accepts the setting.
-    There,
-    /// It does not know the setting.
-    NotYet,
 }
 
 /// What the daemons do.
@@ -61,16 +50,7 @@ impl Stage {
         }
         allow_rsync(&pair);
         let (master, slave) = (Sql::open(&pair.lab, Host::Master), Sql::open(&pair.lab, Host::Slave));
-        let on_change = look_for_on_change(&pair);
-        let stage = Stage {
-            pair,
-            master,
-            slave,
-            scale,
-            on_change,
-            daemons: Daemons::Stopped,
-            turns: AtomicU32::new(0),
-        };
+        let stage = Stage { pair, master, slave, scale, daemons: Daemons::Stopped, turns: AtomicU32::new(0) };
         // what stays where it was made, and rsync is not told so here
         stage.pair.lab.sh(Host::Master, "rm -rf /var/lib/wazo/sounds/tenants/*/{recording,monitor}*").ok();
         data::write_files(&stage);
@@ -105,11 +85,8 @@ impl Stage {
                 wait::until("the daemon has ended", seconds(20.0), gone);
             }
         }
-        let settings = match (wanted, self.on_change) {
-            (Daemons::OnChange, _) => settings().with("replication", "on_change", "true"),
-            (_, OnChange::There) => settings().with("replication", "on_change", "false"),
-            (_, OnChange::NotYet) => settings(),
-        };
+        let on_change = wanted == Daemons::OnChange;
+        let settings = settings().with("replication", "on_change", &on_change.to_string());
         for host in [Host::Master, Host::Slave] {
             self.pair.write(host, "/etc/pbx-ha/pbx-ha.toml", &settings.to_string());
         }
@@ -167,15 +144,4 @@ fn allow_rsync(pair: &Pair) {
     let make = "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/rsync; cat /root/.ssh/rsync.pub";
     let key = pair.lab.sh(Host::Master, make).ok();
     pair.lab.sh(Host::Slave, &format!("echo '{}' >> /root/.ssh/authorized_keys", key.trim())).ok();
-}
-
-fn look_for_on_change(pair: &Pair) -> OnChange {
-    let wanted = settings().with("replication", "on_change", "true");
-    pair.write(Host::Master, "/run/lab/on-change.toml", &wanted.to_string());
-    let ran = pair.ha(Host::Master, "--config /run/lab/on-change.toml settings");
-    if ran.succeeded() {
-        return OnChange::There;
-    }
-    ran.says(&["on_change"]);
-    OnChange::NotYet
 }
