@@ -4,7 +4,7 @@
 
 mod content;
 #[path = "../../ha-runtime/src/sync/delta.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "this target uses a part of it")]
 mod delta;
 mod input;
 

@@ -4,7 +4,7 @@
 #![no_main]
 
 #[path = "../trees.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "this target uses a part of it")]
 mod trees;
 
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@
 mod bound;
 mod content;
 #[path = "../../ha-runtime/src/sync/delta.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "this target uses a part of it")]
 mod delta;
 mod input;
 
