@@ -65,10 +65,13 @@ impl Databases {
             Ok(Ok(counted)) => Some(counted),
             // whose database it is, the error does not know
             Ok(Err(error)) => {
-                tracing::debug!("the slave's counters: {error}");
+                tracing::info!("the slave's database does not tell what it counted: {error}");
                 None
             }
-            Err(_) => None,
+            Err(_) => {
+                tracing::info!("the slave's database did not tell what it counted within {ANSWER:?}");
+                None
+            }
         }
     }
 }

@@ -320,15 +320,20 @@ impl Work<'_> {
             self.kept.known().files_are(self.sight.files.filter(|_| whole), Instant::now());
         }
         if let (Some(written), Some(exclusions)) = (&written, due.tables) {
-            let tables = match (written, &self.sight.tables, line.databases()) {
-                (Ok(_), Some(source), Ok(databases)) => {
-                    let replica = databases.count_replica(exclusions).await;
-                    let replica = replica.filter(|replica| replica.is_prompt() && source.is_prompt());
-                    replica.map(|replica| Tables { source: source.clone(), replica })
+            let arrived = match (written, &self.sight.tables, line.databases()) {
+                (Ok(_), Some(source), Ok(databases)) if source.is_prompt() => {
+                    Some((source, databases.count_replica(exclusions).await))
                 }
                 _ => None,
             };
-            self.kept.known().tables_are(tables, Instant::now());
+            let (mut known, now) = (self.kept.known(), Instant::now());
+            match arrived {
+                Some((_, None)) => known.tables_are_in_doubt(now),
+                Some((source, Some(replica))) if replica.is_prompt() => {
+                    known.tables_are(Some(Tables { source: source.clone(), replica }), now);
+                }
+                _ => known.tables_are(None, now),
+            }
         }
         (sent, written, committed)
     }

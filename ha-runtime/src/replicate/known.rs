@@ -8,6 +8,9 @@ use crate::watch::Seen;
 
 /// What is counted is no proof: after so long everything is compared again.
 const TRUSTED: Duration = Duration::from_secs(3600);
+/// First pause before tables are compared again that were sent but are not known to be there; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(4);
+const LONGEST_PAUSE: Duration = Duration::from_secs(256);
 
 /// Facts about both sides, as of the last comparison that succeeded. It knows nothing at first.
 #[derive(Debug, Default)]
@@ -18,6 +21,15 @@ pub(crate) struct Known {
     tables: Option<Fact<Tables>>,
     /// What a replication that runs now began with.
     under_way: Option<Sight>,
+    doubt: Option<Doubt>,
+}
+
+/// The slave's tables were equal, and then its server did not tell what it had counted.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    pause: Duration,
+    /// `None`: told since.
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -84,6 +96,14 @@ impl Known {
     /// The tables were.
     pub(crate) fn tables_are(&mut self, tables: Option<Tables>, now: Instant) {
         self.tables = tables.map(|is| Fact { is, since: now });
+        self.doubt = None;
+    }
+
+    /// The tables were sent, and cannot be known to be there: they are due again after a pause.
+    pub(crate) fn tables_are_in_doubt(&mut self, now: Instant) {
+        self.tables = None;
+        let pause = self.doubt.map_or(FIRST_PAUSE, |doubt| (doubt.pause * 2).min(LONGEST_PAUSE));
+        self.doubt = Some(Doubt { pause, until: Some(now + pause) });
     }
 
     /// Whether there is something that no replication has brought yet, nor is bringing, nor was told of as `told`; or
@@ -98,11 +118,20 @@ impl Known {
             && sight.tables != told.tables
             && Some(&sight.tables) != under_way.map(|sight| &sight.tables)
             && self.has_tables(sight.tables.as_ref(), now).is_none();
-        let forgets = self.under_way.is_none() && self.is_out_of_date(now);
+        let rests = self.under_way.is_none();
+        let forgets = rests && self.is_out_of_date(now);
         if forgets {
             self.forget(true, true);
         }
-        files || tables || forgets
+        let doubts = rests && self.is_doubt_due(now);
+        if doubts && let Some(doubt) = &mut self.doubt {
+            doubt.until = None;
+        }
+        files || tables || forgets || doubts
+    }
+
+    fn is_doubt_due(&self, now: Instant) -> bool {
+        self.doubt.and_then(|doubt| doubt.until).is_some_and(|until| until <= now)
     }
 
     fn is_out_of_date(&self, now: Instant) -> bool {
@@ -195,5 +224,33 @@ mod tests {
             known.end();
             assert!(known.is_news(&changed, &sight(1, 1), now), "it was not brought");
         }
+    }
+
+    #[test]
+    fn tables_whose_arrival_is_in_doubt_are_told_again_after_a_growing_pause() {
+        let mut now = Instant::now();
+        let mut known = known(now);
+        let same = sight(1, 1);
+        let pauses = [(); 8].map(|()| {
+            known.begin(7, true, same.clone());
+            known.tables_are_in_doubt(now);
+            let began = now;
+            now += LONGEST_PAUSE;
+            assert!(!known.is_news(&same, &same, now), "it is being brought");
+            known.end();
+            now = began;
+            assert_eq!(has(&known, &same, now), (true, None));
+            while !known.is_news(&same, &same, now) {
+                now += Duration::from_secs(1);
+            }
+            assert!(!known.is_news(&same, &same, now + LONGEST_PAUSE), "told once");
+            now.duration_since(began).as_secs()
+        });
+        assert_eq!(pauses, [4, 8, 16, 32, 64, 128, 256, 256]);
+
+        known.begin(7, true, same.clone());
+        known.tables_are(Some(Tables { source: Counted::of(1), replica: Counted::of(9) }), now);
+        known.end();
+        assert!(!known.is_news(&same, &same, now + LONGEST_PAUSE), "there is no doubt any more");
     }
 }
