@@ -101,8 +101,6 @@ struct Fault {
     then: fn(&Pair),
     /// Done before the slave is looked at.
     mend: fn(&Pair),
-    /// Whether the slave's disk can be seen from outside.
-    visible: bool,
 }
 
 /// Strikes at random moments; after each the slave has one of two states, and the next replication brings the newer.
@@ -121,7 +119,7 @@ fn strike_at_random(pair: &Pair, fault: &Fault) {
         change(pair, number);
         let new = state(pair, Host::Master);
         let moment = match number % 2 {
-            0 if fault.visible => Moment::Promised(Duration::from_secs_f64(0.05 * dice.throw())),
+            0 => Moment::Promised(Duration::from_secs_f64(0.05 * dice.throw())),
             _ => Moment::After(whole.mul_f64(0.3 + 0.7 * dice.throw())),
         };
         met += u32::from(struck(pair, fault, moment, whole));
@@ -173,7 +171,7 @@ fn strike_at_random(pair: &Pair, fault: &Fault) {
 fn struck(pair: &Pair, fault: &Fault, moment: Moment, whole: Duration) -> bool {
     let strike = pair.lab.mailbox(fault.host, "strike");
     let _ = fs::remove_file(&strike);
-    let promise = pair.lab.disk(Host::Slave, "/var/lib/pbx-ha/intent/intent.json");
+    let promise = pair.lab.root(Host::Slave).join("var/lib/pbx-ha/intent/intent.json");
     thread::scope(|scope| {
         let script = format!("while [ ! -e /run/lab/strike ]; do sleep 0.002; done; {}", fault.strike);
         let striking = scope.spawn(move || pair.lab.sh(fault.host, &script));
@@ -215,8 +213,7 @@ fn await_agents(pair: &Pair) {
 #[test]
 fn a_master_that_is_killed_at_any_moment_leaves_the_slave_one_whole_replication() {
     let Some(pair) = pair() else { return };
-    let fault =
-        Fault { host: Host::Master, strike: KILL_NEAR, then: nothing, mend: await_agents, visible: true };
+    let fault = Fault { host: Host::Master, strike: KILL_NEAR, then: nothing, mend: await_agents };
     strike_at_random(&pair, &fault);
 }
 
@@ -226,10 +223,7 @@ fn an_agent_or_its_relay_that_is_killed_at_any_moment_leaves_the_slave_one_whole
     // one or the other
     let strike = "if [ $((RANDOM % 3)) = 0 ]; then who=postgres; else who=root; fi
         kill -KILL $(pgrep -u $who -f '^/usr/bin/wazo-ha agent')";
-    strike_at_random(
-        &pair,
-        &Fault { host: Host::Slave, strike, then: nothing, mend: await_agents, visible: true },
-    );
+    strike_at_random(&pair, &Fault { host: Host::Slave, strike, then: nothing, mend: await_agents });
 }
 
 #[test]
@@ -243,7 +237,7 @@ fn a_cable_that_is_pulled_at_any_moment_leaves_the_slave_one_whole_replication()
     let mend = |pair: &Pair| {
         pair.lab.heal(Host::Slave);
     };
-    strike_at_random(&pair, &Fault { host: Host::Slave, strike: "true", then, mend, visible: true });
+    strike_at_random(&pair, &Fault { host: Host::Slave, strike: "true", then, mend });
 }
 
 /// Not a power cut: what the kernel was told stays.
@@ -257,7 +251,7 @@ fn a_slave_whose_processes_all_die_at_any_moment_has_one_whole_replication() {
     let mend = |pair: &Pair| {
         pair.power_on(Host::Slave);
     };
-    strike_at_random(&pair, &Fault { host: Host::Slave, strike: "true", then, mend, visible: true });
+    strike_at_random(&pair, &Fault { host: Host::Slave, strike: "true", then, mend });
 }
 
 #[test]
@@ -279,7 +273,7 @@ fn a_disk_that_fills_up_at_any_moment_leaves_the_slave_one_whole_replication() {
         await_agents(pair);
     };
     let strike = "cat /dev/zero > /srv/small/filler 2>/dev/null";
-    strike_at_random(&pair, &Fault { host: Host::Slave, strike, then: nothing, mend, visible: false });
+    strike_at_random(&pair, &Fault { host: Host::Slave, strike, then: nothing, mend });
 }
 
 #[test]
