@@ -84,7 +84,7 @@ pub enum Frame {
     Ready {
         /// The number of the last replication that is complete here; 0: none is known.
         number: u64,
-        /// Contents of one that was cut, which wait here and need not travel again.
+        /// Contents of one that was cut, which wait here, whole or in part, and need not travel again.
         kept: u64,
     },
     /// Near: which contents wait?
@@ -108,6 +108,13 @@ pub enum Frame {
         size: u64,
         /// What it is to have beside its content.
         meta: Meta,
+    },
+    /// Near: the file that was begun last begins with what waits of it ([`Content::part`]); the next bytes follow that.
+    Resume {
+        /// As stated.
+        generation: u64,
+        /// How many bytes that are.
+        length: u64,
     },
     /// Near: block digests of the present file, please: of the one that was begun last.
     AskSignature,
@@ -295,6 +302,8 @@ pub struct Content {
     pub size: u64,
     /// What the source's file had beside its content when that was read.
     pub meta: Meta,
+    /// `None`: all of it is there, and verified. Otherwise so many of its first bytes are, which nobody has verified.
+    pub part: Option<u64>,
 }
 
 /// What a commit did.

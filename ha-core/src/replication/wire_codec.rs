@@ -196,10 +196,14 @@ impl Writer<'_> {
             Frame::Kept { contents, last } => {
                 self.u8(41).flag(*last).list(contents, |w, content| {
                     w.u16(content.dataset).path(&content.path).u64(content.size).meta(&content.meta);
+                    w.flag(content.part.is_some()).u64(content.part.unwrap_or(0));
                 });
             }
             Frame::File { generation, dataset, path, size, meta } => {
                 self.u8(11).u64(*generation).u16(*dataset).path(path).u64(*size).meta(meta);
+            }
+            Frame::Resume { generation, length } => {
+                self.u8(42).u64(*generation).u64(*length);
             }
             Frame::AskSignature => {
                 self.u8(12);
@@ -380,7 +384,12 @@ impl<'a> Reader<'a> {
     }
 
     fn content(&mut self) -> Read<Content> {
-        Ok(Content { dataset: self.u16()?, path: self.path()?, size: self.u64()?, meta: self.meta()? })
+        let (dataset, path, size, meta) = (self.u16()?, self.path()?, self.u64()?, self.meta()?);
+        let (partly, part) = (self.flag()?, self.u64()?);
+        if part > size || !partly && part != 0 {
+            return Err(WireError::Malformed("a part of a content cannot be"));
+        }
+        Ok(Content { dataset, path, size, meta, part: partly.then_some(part) })
     }
 
     fn action(&mut self) -> Read<Action> {
@@ -469,6 +478,7 @@ impl<'a> Reader<'a> {
                 let last = self.flag()?;
                 Frame::Kept { contents: self.list(Reader::content)?, last }
             }
+            42 => Frame::Resume { generation: self.u64()?, length: self.u64()? },
             unknown => return Err(WireError::Unknown(unknown)),
         })
     }

@@ -71,12 +71,12 @@ fn any_action() -> impl Strategy<Value = Action> {
 }
 
 fn any_content() -> impl Strategy<Value = Content> {
-    (any::<u16>(), any_path(), any::<u64>(), any_meta()).prop_map(|(dataset, path, size, meta)| Content {
-        dataset,
-        path,
-        size,
-        meta,
-    })
+    (any::<u16>(), any_path(), any::<u64>(), any_meta(), any::<Option<u64>>()).prop_map(
+        |(dataset, path, size, meta, part)| {
+            let part = part.map(|part| part.min(size));
+            Content { dataset, path, size, meta, part }
+        },
+    )
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
@@ -120,6 +120,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         (generation, any::<u16>(), any_path(), any::<u64>(), any_meta()).prop_map(
             |(generation, dataset, path, size, meta)| Frame::File { generation, dataset, path, size, meta }
         ),
+        (generation, any::<u64>()).prop_map(|(generation, length)| Frame::Resume { generation, length }),
         Just(Frame::AskSignature),
         (any::<u64>(), any_bytes(), any::<bool>()).prop_map(|(size, bytes, last)| Frame::Signature {
             size,

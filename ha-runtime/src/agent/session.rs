@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ha_core::replication::path::RelPath;
 use ha_core::replication::wire::{
-    Action, CHUNK, Content, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, Transaction, VERSION,
+    Action, CHUNK, ErrorKind, Frame, Hello, MAX_MESSAGE, Outcome, State, Transaction, VERSION,
 };
 
 use super::listings::Listings;
@@ -14,7 +14,7 @@ use super::replies::Replies;
 use super::{AgentError, AgentHost, Guard, NodeState};
 use crate::sync::{
     Decision, Digests, Draft, Ground, Incoming, Intent, IntentDirectory, Occasion, ReceiveError, Replica,
-    Sealed, Settled, Stopped, SyncError, Tree, TreeCursor, TreeError, Unsettled, write_frame,
+    Sealed, Settled, Stage, Stopped, SyncError, Tree, TreeCursor, TreeError, Unsettled, write_frame,
 };
 
 /// Steps that one replication may have; beyond it, it is refused.
@@ -159,20 +159,21 @@ impl<'a, W: Write> Session<'a, W> {
             Frame::AskSignature => self.signature()?,
             Frame::Data { generation, bytes } => {
                 let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
-                receive(&self.trees, open, |incoming| incoming.data(&bytes))?;
+                receive(&self.trees, open, |_, incoming| incoming.data(&bytes))?;
             }
             Frame::Copy { generation, offset, length } => {
                 let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
-                receive(&self.trees, open, |incoming| incoming.copy(offset, length))?;
+                receive(&self.trees, open, |_, incoming| incoming.copy(offset, length))?;
+            }
+            Frame::Resume { generation, length } => {
+                let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
+                receive(&self.trees, open, |stage, incoming| stage.resume(incoming, length))?;
             }
             Frame::FileEnd { generation, digest } => {
                 let Some(open) = receiving(&mut self.open, generation)? else { return Ok(()) };
-                receive(&self.trees, open, |incoming| incoming.verify(digest))?;
+                receive(&self.trees, open, |_, incoming| incoming.verify(digest))?;
                 if let Some((index, incoming)) = open.incoming.take() {
-                    let waiting = open.draft.stage(index)?.keep(&incoming)?;
-                    let (path, size, meta) = incoming.into_parts();
-                    let dataset = dataset_number(index);
-                    open.draft.add(Content { dataset, path, size, meta }, waiting)?;
+                    open.draft.add(index, &incoming)?;
                 }
             }
             Frame::Abandon { generation } => {
@@ -538,22 +539,18 @@ fn receiving(open: &mut Option<Open>, generation: u64) -> Result<Option<&mut Ope
     }
 }
 
-/// The number that the other node calls a dataset by: the agent's list is shorter than that.
-fn dataset_number(index: usize) -> u16 {
-    u16::try_from(index).unwrap_or(u16::MAX)
-}
-
-/// Passes something to the file that is being received.
+/// Passes something to the file that is being received, and where that waits.
 fn receive(
     trees: &[Tree],
     open: &mut Open,
-    give: impl FnOnce(&mut Incoming) -> Result<(), ReceiveError>,
+    give: impl FnOnce(&Stage, &mut Incoming) -> Result<(), ReceiveError>,
 ) -> Result<(), Refusal> {
     let Some((index, incoming)) = &mut open.incoming else {
         return refuse(ErrorKind::Protocol, "content arrived, and no file was begun");
     };
     let tree = &trees[*index];
-    give(incoming).or_else(|error| match error {
+    let given = give(open.draft.stage(*index)?, incoming);
+    given.or_else(|error| match error {
         ReceiveError::Io(error) => {
             Err(tree.error("write what was received for", &incoming.path, error).into())
         }
@@ -561,5 +558,6 @@ fn receive(
             let shown = tree.display(&incoming.path);
             refuse(ErrorKind::Corrupt, format!("what arrived for {shown} is not what was sent: {why}"))
         }
-    })
+    })?;
+    Ok(open.draft.add_part(*index, incoming)?)
 }

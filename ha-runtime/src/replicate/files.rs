@@ -86,7 +86,10 @@ pub(super) fn report(report: &FilesReport) -> Verdict {
         report.sent, report.files, report.patched, report.deleted, report.seconds
     );
     if report.resumed > 0 {
-        text.push_str(&format!("\n  {} waited there since a replication that was cut", report.resumed));
+        let count = report.resumed;
+        text.push_str(&format!(
+            "\n  {count} waited there, whole or in part, since a replication that was cut"
+        ));
     }
     for line in report.skipped.iter().map(|path| format!("\n  left as it was, it changed meanwhile: {path}"))
     {

@@ -1,11 +1,12 @@
 //! A content on its way in, into a temporary file.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use ha_core::replication::manifest::Meta;
 use ha_core::replication::path::RelPath;
+use ha_core::replication::wire::Content;
 
 use super::delta;
 use super::stage::open_regular;
@@ -47,6 +48,19 @@ impl Incoming {
     /// Into `file`, which is the one of that number where contents wait.
     pub(crate) fn new(path: RelPath, number: u64, size: u64, meta: Meta, file: File) -> Incoming {
         Incoming { path, number, size, meta, file, hasher: blake3::Hasher::new(), written: 0, base: None }
+    }
+
+    /// Goes on behind the first `length` bytes of `part`, the file of that number, in its place; nothing may be here yet.
+    pub(crate) fn resume(&mut self, part: File, number: u64, length: u64) -> Result<(), ReceiveError> {
+        self.announced(length)?;
+        self.hasher.update_reader((&part).take(length))?;
+        if length == 0 || self.written > 0 || self.hasher.count() != length {
+            return Err(ReceiveError::Corrupt(format!("{length} bytes of it do not wait here")));
+        }
+        // what is behind them is not verified by anybody
+        part.set_len(length)?;
+        (self.file, self.number, self.written) = (part, number, length);
+        Ok(())
     }
 
     /// Size and block digests of the present file; size 0 when there is nothing to build on.
@@ -110,9 +124,14 @@ impl Incoming {
         self.number
     }
 
-    /// The path that it is for, its size, and what it is to have beside its content.
-    pub(crate) fn into_parts(self) -> (RelPath, u64, Meta) {
-        (self.path, self.size, self.meta)
+    /// How much of it is here.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How it is listed: `None`, once it is verified; until then, how much of it is here.
+    pub(crate) fn content(&self, dataset: u16, part: Option<u64>) -> Content {
+        Content { dataset, path: self.path.clone(), size: self.size, meta: self.meta.clone(), part }
     }
 
     fn announced(&self, more: u64) -> Result<(), ReceiveError> {

@@ -1,6 +1,6 @@
 //! What is to be switched to, on this slave's disk: steps, contents that wait, and what decides about them.
 //!
-//! In a directory of its own: `contents` lists what has been received whole, `steps` what the near end said is to be
+//! In a directory of its own: `contents` lists what has been received, `steps` what the near end said is to be
 //! done, both as frames; `staging.json` says in which directories the contents wait. `intent.json` alone makes it binding:
 //! it is written, down to the disk, when all else is there, and says on what the switch depends. Whoever finds it carries
 //! the steps out or drops them; see [`settle`](super::settle).
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::{SyncError, TreeError};
+use super::incoming::Incoming;
 use super::link::read_frame;
 use super::rehearsal::Rehearsal;
 use super::stage::{Stage, Waiting};
@@ -31,8 +32,8 @@ const DIRECTORY: &str = "intent";
 
 /// A file without content that keeps room free until the switch begins, as a stage's does.
 const BALLAST: &str = "ballast";
-/// Bytes of contents that came whole and must come again when an agent is killed: the list of contents is written by
-/// blocks.
+/// Bytes of contents that came and must come again when an agent is killed, or of a single one when it is cut: the list of
+/// contents is written by blocks, and a part is listed once it is worth that.
 const UNLISTED: u64 = 1 << 20;
 /// What the documents at the end of a switch need.
 const ROOM: u64 = 64 << 10;
@@ -146,7 +147,8 @@ impl IntentDirectory {
                 contents: BTreeMap::new(),
             });
         }
-        for (content, waiting) in (Contents { input: BufReader::new(file), end: 0 }) {
+        let listed = Contents { input: BufReader::new(file), end: 0 };
+        for (content, waiting) in listed.filter(|(content, _)| content.part.is_none()) {
             if let Some(tree) = all.get_mut(usize::from(content.dataset)) {
                 tree.contents.insert(content.path, waiting);
             }
@@ -231,8 +233,8 @@ pub(crate) struct Draft {
     /// Bytes of the contents that are not in the list on the disk yet.
     unlisted: u64,
     steps: BufWriter<Sealing>,
-    /// Contents that wait, and steps.
-    counts: (u64, u64),
+    /// How many these are.
+    step_count: u64,
 }
 
 impl Draft {
@@ -265,7 +267,7 @@ impl Draft {
         if !same_order {
             remove(&directory.file("contents")).map_err(failed)?;
         }
-        let (contents, count) = take_up(&directory.file("contents"), &mut stages).map_err(failed)?;
+        let contents = take_up(&directory.file("contents"), &mut stages).map_err(failed)?;
         let steps = BufWriter::new(Sealing::new(create(&directory.file("steps")).map_err(failed)?));
         Ok(Draft {
             directory,
@@ -274,18 +276,18 @@ impl Draft {
             contents: BufWriter::new(contents),
             unlisted: 0,
             steps,
-            counts: (count, 0),
+            step_count: 0,
         })
     }
 
-    /// How many contents wait.
+    /// How many contents wait, whole or in part.
     pub(crate) fn contents(&self) -> u64 {
-        self.counts.0
+        self.stages.iter().flatten().map(Stage::count).sum()
     }
 
     /// How many steps there are.
     pub(crate) fn steps(&self) -> u64 {
-        self.counts.1
+        self.step_count
     }
 
     /// What waits, as it was when it was received.
@@ -295,7 +297,10 @@ impl Draft {
         flushed.map_err(failed)?;
         let file = File::open(self.directory.file("contents")).map_err(failed)?;
         let listed = Contents { input: BufReader::new(file), end: 0 };
-        Ok(listed.filter(|(content, waiting)| self.waits(content, *waiting)).map(|(content, _)| content))
+        Ok(listed.filter_map(|(content, waiting)| {
+            let stage = self.stages.get(usize::from(content.dataset)).and_then(Option::as_ref);
+            stage.and_then(|stage| stage.as_it_waits(content, waiting))
+        }))
     }
 
     /// The temporary directory of a tree; made, and noted, when it is used first.
@@ -308,22 +313,36 @@ impl Draft {
         Ok(self.stages[index].as_mut().expect("it has just been made"))
     }
 
-    /// Adds a content that waits in its stage.
-    pub(crate) fn add(&mut self, content: Content, waiting: Waiting) -> Result<(), TreeError> {
-        let Content { dataset, path, size, meta } = content;
-        let frame = Frame::File { generation: 0, dataset, path, size, meta };
+    /// Adds a content that came whole, and was verified, to what waits.
+    pub(crate) fn add(&mut self, index: usize, incoming: &Incoming) -> Result<(), TreeError> {
+        let waiting = self.stage(index)?.keep(incoming)?;
+        self.list(incoming.content(dataset_number(index), None), waiting)
+    }
+
+    /// Sees to it that a large content that is cut now need not come again from its beginning.
+    pub(crate) fn add_part(&mut self, index: usize, incoming: &Incoming) -> Result<(), TreeError> {
+        let here = incoming.written();
+        if here <= UNLISTED {
+            return Ok(());
+        }
+        let listed = self.stage(index)?.keep_part(incoming)?;
+        listed
+            .map_or(Ok(()), |waiting| self.list(incoming.content(dataset_number(index), Some(here)), waiting))
+    }
+
+    fn list(&mut self, content: Content, waiting: Waiting) -> Result<(), TreeError> {
+        self.unlisted += content.part.unwrap_or(content.size);
+        let frame = Frame::Kept { contents: vec![content], last: false };
         let mut bytes = Vec::new();
         let written = encode(&frame, &mut bytes).map_err(io::Error::other).and_then(|()| {
             bytes.extend(waiting.to_bytes());
             self.contents.write_all(&bytes)?;
-            self.unlisted += size;
             if self.unlisted > UNLISTED {
                 self.unlisted = 0;
                 self.contents.flush()?;
             }
             Ok(())
         });
-        self.counts.0 += 1;
         written.map_err(|error| self.directory.error("write to", error))
     }
 
@@ -333,7 +352,7 @@ impl Draft {
         let mut bytes = Vec::new();
         let written =
             encode(&frame, &mut bytes).map_err(io::Error::other).and_then(|()| self.steps.write_all(&bytes));
-        self.counts.1 += 1;
+        self.step_count += 1;
         written.map_err(|error| self.directory.error("write to", error))
     }
 
@@ -348,7 +367,7 @@ impl Draft {
         let failed = |error| self.directory.error("bring to disk", error);
         let steps = self.steps.get_ref().seal().map_err(failed)?;
         let contents = self.contents.get_ref().seal().map_err(failed)?;
-        if self.counts != (0, 0) {
+        if contents.bytes > 0 || steps.bytes > 0 {
             sync_directory(&self.directory.file("steps")).map_err(failed)?;
         }
         Ok(Sealed { trees: self.stagings(), steps, contents })
@@ -364,7 +383,7 @@ impl Draft {
 
     /// Keeps the contents for the next; removes the steps, and everything if there are no contents.
     pub(crate) fn rest(self) -> Result<(), TreeError> {
-        if self.counts.0 == 0 {
+        if self.contents() == 0 {
             return self.discard();
         }
         self.stages.iter().flatten().for_each(Stage::release);
@@ -400,11 +419,6 @@ impl Draft {
             }
         }
         self.directory.reserve(ROOM).map_err(|error| self.directory.error("keep room in", error))
-    }
-
-    fn waits(&self, content: &Content, waiting: Waiting) -> bool {
-        let stage = self.stages.get(usize::from(content.dataset)).and_then(Option::as_ref);
-        stage.and_then(|stage| stage.waiting(&content.path)) == Some(waiting)
     }
 
     fn stagings(&self) -> Vec<Staging> {
@@ -512,25 +526,25 @@ impl<R: Read> Iterator for Contents<R> {
 
     fn next(&mut self) -> Option<(Content, Waiting)> {
         let mut bytes = 0;
-        let Ok(Some(Frame::File { dataset, path, size, meta, .. })) = read_frame(&mut self.input, &mut bytes)
-        else {
+        let Ok(Some(Frame::Kept { mut contents, .. })) = read_frame(&mut self.input, &mut bytes) else {
             return None;
         };
+        let content = contents.pop()?;
         let mut waiting = [0; Waiting::BYTES];
         self.input.read_exact(&mut waiting).ok()?;
         self.end += bytes + Waiting::BYTES as u64;
-        Some((Content { dataset, path, size, meta }, Waiting::from_bytes(waiting)))
+        Some((content, Waiting::from_bytes(waiting)))
     }
 }
 
 /// Takes up the list that an earlier draft left: what it names and is still there waits on.
-fn take_up(path: &Path, stages: &mut [Option<Stage>]) -> io::Result<(Sealing, u64)> {
+fn take_up(path: &Path, stages: &mut [Option<Stage>]) -> io::Result<Sealing> {
     let file = File::options().read(true).append(true).create(true).mode(0o600).open(path)?;
     let mut listed = Contents { input: BufReader::new(&file), end: 0 };
-    let mut count = 0;
     for (content, waiting) in listed.by_ref() {
-        let stage = stages.get_mut(usize::from(content.dataset)).and_then(Option::as_mut);
-        count += u64::from(stage.is_some_and(|stage| stage.take_up(content.path, content.size, waiting)));
+        if let Some(Some(stage)) = stages.get_mut(usize::from(content.dataset)) {
+            stage.take_up(content, waiting);
+        }
     }
     let end = listed.end;
     // behind a torn end nothing could be read
@@ -539,7 +553,12 @@ fn take_up(path: &Path, stages: &mut [Option<Stage>]) -> io::Result<(Sealing, u6
     (&sealing.file).seek(SeekFrom::Start(0))?;
     io::copy(&mut (&sealing.file), &mut sealing.hasher)?;
     sealing.bytes = end;
-    Ok((sealing, count))
+    Ok(sealing)
+}
+
+/// The number that the other node calls a dataset by: the agent's list is shorter than that.
+fn dataset_number(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 fn create(path: &Path) -> io::Result<File> {

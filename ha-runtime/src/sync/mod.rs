@@ -32,6 +32,7 @@ pub(crate) use push::{plan_only, stage, stage_nothing};
 pub use replica::Replica;
 pub use scan::{Digests, Scan, scan};
 pub(crate) use settle::{Ground, Occasion, Settled, Unsettled};
+pub(crate) use stage::Stage;
 #[cfg(test)]
 pub(crate) use trash::Trash;
 pub use trash::TrashLimit;

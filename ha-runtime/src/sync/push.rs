@@ -8,7 +8,7 @@ use std::time::Instant;
 use ha_core::replication::descent::{Descent, Differing};
 use ha_core::replication::guard::{Counts, DeleteGuard};
 use ha_core::replication::listing::Side;
-use ha_core::replication::manifest::{MAX_ENTRIES, Meta, Mtime};
+use ha_core::replication::manifest::{MAX_ENTRIES, Mtime};
 use ha_core::replication::path::RelPath;
 use ha_core::replication::plan::{DeltaLimits, Plan, Rules};
 use ha_core::replication::step::{Because, Removal, Step};
@@ -20,7 +20,7 @@ use super::left_out::LeftOut;
 use super::link::{Link, tame};
 use super::meta;
 use super::scan::{Digests, meta_of, scan};
-use super::source::{Sent, Target, send_file};
+use super::source::{Kept, Sent, Target, send_file};
 use super::stage::open_regular;
 use super::tree::{Cursor, Tree};
 
@@ -103,7 +103,7 @@ pub struct FilesReport {
     pub sent: u64,
     /// Files that were sent as blocks.
     pub patched: u64,
-    /// Files that waited on the slave since an earlier replication, which was cut.
+    /// Files that waited on the slave, whole or in part, since an earlier replication, which was cut.
     pub resumed: u64,
     /// Files and links that the replica lost.
     pub deleted: u64,
@@ -345,9 +345,9 @@ fn prepare<S: Read + Write + AsFd>(link: &mut Link<S>, generation: u64) -> Resul
     }
 }
 
-type KeptContents = BTreeMap<(u16, RelPath), (u64, Meta)>;
+type KeptContents = BTreeMap<(u16, RelPath), Kept>;
 
-/// Contents that wait at the far end, with what the source's file had when it was read.
+/// Contents that wait at the far end. Of two of the same path, the later one.
 fn ask_kept<S: Read + Write + AsFd>(link: &mut Link<S>) -> Result<KeptContents, SyncError> {
     let asked = "a request for what waits there";
     let mut all = KeptContents::new();
@@ -356,8 +356,8 @@ fn ask_kept<S: Read + Write + AsFd>(link: &mut Link<S>) -> Result<KeptContents, 
     loop {
         let Frame::Kept { contents, last } = answer else { return Err(SyncError::Unexpected { asked }) };
         let nothing_new = contents.is_empty();
-        for Content { dataset, path, size, meta } in contents {
-            all.insert((dataset, path), (size, meta));
+        for Content { dataset, path, size, meta, part } in contents {
+            all.insert((dataset, path), Kept { size, meta, part });
         }
         if last {
             return Ok(all);
@@ -420,8 +420,8 @@ fn stage_once<S: Read + Write + AsFd>(
                 _ => continue,
             };
             let waits = kept.get(&(planned.index, path.clone()));
-            if let (Some((size_there, meta)), Some(cursor)) = (waits, &mut cursor)
-                && is_still(tree, cursor, path, *size_there, meta)?
+            if let (Some(kept @ Kept { part: None, .. }), Some(cursor)) = (waits, &mut cursor)
+                && is_still(tree, cursor, path, kept)?
             {
                 run.resumed += 1;
                 done += size(step);
@@ -431,17 +431,19 @@ fn stage_once<S: Read + Write + AsFd>(
             let (dataset, max_basis) = (planned.index, options.delta.max);
             let mut target = Target { link: &mut *link, generation, dataset, max_basis };
             let sent = match &mut cursor {
-                Some(cursor) => send_file(&mut target, tree, cursor, path, patch)?,
+                Some(cursor) => send_file(&mut target, tree, cursor, path, patch, waits)?,
                 None => Sent::Vanished,
             };
             let why = match sent {
-                Sent::Whole => None,
+                Sent::Whole | Sent::Rest => None,
                 Sent::Vanished => Some("vanished"),
                 Sent::Unsteady => Some("changed each time that it was read"),
             };
             if let Some(why) = why {
                 run.skipped.push(format!("{} {why}", tree.display(path)));
                 missing.miss(path);
+            } else if sent == Sent::Rest {
+                run.resumed += 1;
             } else if patch {
                 run.patched += 1;
             } else {
@@ -468,18 +470,13 @@ fn stage_once<S: Read + Write + AsFd>(
     Ok(run)
 }
 
-/// Whether the source's file is what was read when its content was sent, by size and metadata as `rsync` decides.
-fn is_still(
-    tree: &Tree,
-    cursor: &mut Cursor,
-    path: &RelPath,
-    size: u64,
-    meta: &Meta,
-) -> Result<bool, SyncError> {
+/// Whether the source's file is what was read when its content was sent.
+fn is_still(tree: &Tree, cursor: &mut Cursor, path: &RelPath, kept: &Kept) -> Result<bool, SyncError> {
     let fail = |error: std::io::Error| tree.error("read", path, error);
     let Some(file) = open_regular(cursor, path).map_err(fail)? else { return Ok(false) };
     let stat = meta::stat_fd(&file).map_err(|error| fail(error.into()))?;
-    Ok(stat.stx_size == size && meta_of(&file, &stat).map_err(|error| fail(error.into()))? == *meta)
+    let own = meta_of(&file, &stat).map_err(|error| fail(error.into()))?;
+    Ok(kept.is_of(stat.stx_size, &own))
 }
 
 fn action(step: &Step) -> Action {

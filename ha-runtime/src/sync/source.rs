@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ha_core::replication::manifest::Meta;
 use ha_core::replication::path::RelPath;
 use ha_core::replication::wire::{CHUNK, Frame};
 
@@ -31,6 +32,8 @@ const TICKS: Duration = Duration::from_millis(20);
 pub(crate) enum Sent {
     /// The far end has all of it.
     Whole,
+    /// The same; it had the first bytes before.
+    Rest,
     /// It was there no more.
     Vanished,
     /// It changed each time that it was read.
@@ -46,13 +49,32 @@ pub(crate) struct Target<'a, S> {
     pub(crate) max_basis: u64,
 }
 
-/// Sends the content of the file at `path`, as blocks that changed if `patch`.
+/// What the far end has of a content since a replication that was cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Of the source's file, when it was read.
+    pub(crate) size: u64,
+    /// What that had beside its content.
+    pub(crate) meta: Meta,
+    /// `None`: all of it, verified. Otherwise so many of its first bytes.
+    pub(crate) part: Option<u64>,
+}
+
+impl Kept {
+    /// Whether the file still is what was read, by size and metadata as `rsync` decides.
+    pub(crate) fn is_of(&self, size: u64, meta: &Meta) -> bool {
+        (self.size, &self.meta) == (size, meta)
+    }
+}
+
+/// Sends the content of the file at `path`, as blocks that changed if `patch`, and not again what is `kept` of it.
 pub(crate) fn send_file<S: Read + Write + AsFd>(
     target: &mut Target<'_, S>,
     tree: &Tree,
     cursor: &mut Cursor,
     path: &RelPath,
     patch: bool,
+    mut kept: Option<&Kept>,
 ) -> Result<Sent, SyncError> {
     for _ in 0..ATTEMPTS {
         let fail = |error: io::Error| tree.error("read", path, error);
@@ -61,10 +83,16 @@ pub(crate) fn send_file<S: Read + Write + AsFd>(
         let own = meta_of(&file, &before).map_err(|e| fail(e.into()))?;
         let (generation, dataset) = (target.generation, target.dataset);
         let size = before.stx_size;
+        // what changes once is of no use at the next attempt
+        let part = kept.take().filter(|kept| kept.is_of(size, &own)).and_then(|kept| kept.part);
         std::thread::sleep(until_settled(&before, SystemTime::now()));
         target.link.send(&Frame::File { generation, dataset, path: path.clone(), size, meta: own })?;
         let mut reading = Reading { file: &mut file, hasher: blake3::Hasher::new(), left: size };
-        let read = if patch { target.difference(&mut reading) } else { target.chunks(&mut reading) };
+        let resumed = part.map_or(Ok(()), |length| target.resume(&mut reading, length));
+        let read = resumed.and_then(|()| match patch {
+            true => target.difference(&mut reading),
+            false => target.chunks(&mut reading),
+        });
         let digest = *reading.hasher.finalize().as_bytes();
         match read {
             Ok(()) => {}
@@ -76,7 +104,7 @@ pub(crate) fn send_file<S: Read + Write + AsFd>(
         let after = meta::stat_fd(&file).map_err(|e| fail(e.into()))?;
         if stamp(&before) == stamp(&after) {
             target.link.send(&Frame::FileEnd { generation, digest })?;
-            return Ok(Sent::Whole);
+            return Ok(if part.is_some() { Sent::Rest } else { Sent::Whole });
         }
         target.link.send(&Frame::Abandon { generation })?;
     }
@@ -126,9 +154,26 @@ impl Reading<'_> {
         self.left -= bytes.len() as u64;
         Ok(bytes)
     }
+
+    /// Leaves so many bytes out, but for the digest.
+    fn pass_over(&mut self, length: u64) -> Result<(), SendError> {
+        self.hasher.update_reader((&*self.file).take(length)).map_err(SendError::Source)?;
+        if self.hasher.count() != length {
+            return Err(SendError::Source(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.left -= length;
+        Ok(())
+    }
 }
 
 impl<S: Read + Write + AsFd> Target<'_, S> {
+    /// Both ends read what the other end has already, at the same time.
+    fn resume(&mut self, reading: &mut Reading<'_>, length: u64) -> Result<(), SendError> {
+        self.link.send(&Frame::Resume { generation: self.generation, length })?;
+        self.link.flush()?;
+        reading.pass_over(length)
+    }
+
     fn chunks(&mut self, reading: &mut Reading<'_>) -> Result<(), SendError> {
         while reading.left > 0 {
             let bytes = reading.next(CHUNK as u64)?;

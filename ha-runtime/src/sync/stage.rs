@@ -1,4 +1,5 @@
-//! Where contents wait, complete and verified, until all of them are renamed into place.
+//! Where contents wait, complete and verified, until all of them are renamed into place; and parts of large ones, whose
+//! transfer was cut, until the rest comes.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -8,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ha_core::replication::manifest::Meta;
 use ha_core::replication::path::RelPath;
+use ha_core::replication::wire::Content;
 use rustix::fs::{
     AtFlags, FallocateFlags, FileType, Mode, OFlags, fallocate, fsync, linkat, mkdirat, openat, statx,
     symlinkat, syncfs, unlinkat,
@@ -15,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::TreeError;
-use super::incoming::Incoming;
+use super::incoming::{Incoming, ReceiveError};
 use super::meta;
 use super::scan::{each_name, names};
 use super::tree::{Cursor, STAGE_PREFIX, Tree, absent};
@@ -38,7 +40,16 @@ pub(crate) struct Stage {
     /// Directories that had to be made for it.
     made: usize,
     files: BTreeMap<RelPath, Waiting>,
+    /// Contents of which the first bytes are here, as far as that is known.
+    parts: BTreeMap<RelPath, Part>,
     count: u64,
+}
+
+/// A content in a stage of which the first bytes are there, so many at least.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    waiting: Waiting,
+    length: u64,
 }
 
 /// A content in a stage.
@@ -89,7 +100,8 @@ impl Stage {
         let name = stage_name().map_err(fail)?;
         unnoticed(&root, || Ok(mkdirat(&root, name.as_str(), Mode::RWXU)?)).map_err(fail)?;
         let dir = openat(&root, name.as_str(), DIRECTORY, Mode::empty()).map_err(|e| fail(e.into()))?;
-        Ok(Stage { tree: tree.clone(), root, dir, name, made, files: BTreeMap::new(), count: 0 })
+        let (tree, files, parts) = (tree.clone(), BTreeMap::new(), BTreeMap::new());
+        Ok(Stage { tree, root, dir, name, made, files, parts, count: 0 })
     }
 
     /// The directory of that name in the tree, if it is there and nobody but us can have made it or looked in.
@@ -113,7 +125,8 @@ impl Stage {
         };
         each_name(&dir, &mut note).map_err(fail)?;
         let (tree, name) = (tree.clone(), name.to_owned());
-        Ok(Some(Stage { tree, root, dir, name, made, files: BTreeMap::new(), count }))
+        let (files, parts) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Some(Stage { tree, root, dir, name, made, files, parts, count }))
     }
 
     /// Removes what earlier runs that were killed left in the tree, but for the directory of that name.
@@ -205,32 +218,89 @@ impl Stage {
             |error| self.tree.error("set owner, mode, times and attributes of a new", &incoming.path, error);
         let inode = meta::apply(incoming.file(), incoming.meta()).map_err(fail)?;
         let waiting = Waiting { number: incoming.number(), inode };
-        if let Some(earlier) = self.files.insert(incoming.path.clone(), waiting) {
-            // what cannot be removed now goes with the directory
-            let _ = unlinkat(&self.dir, earlier.name(), AtFlags::empty());
-        }
+        let earlier = self.files.insert(incoming.path.clone(), waiting);
+        let part = self.parts.remove(&incoming.path).map(|part| part.waiting);
+        let superseded = earlier.into_iter().chain(part.filter(|part| *part != waiting));
+        self.unlink(superseded.map(|one| one.number));
         Ok(waiting)
     }
 
-    /// A content that an earlier run received waits again, if it is still the same file. Says whether.
-    pub(crate) fn take_up(&mut self, path: RelPath, size: u64, waiting: Waiting) -> bool {
+    /// Remembers that some of a content is here, unless that is known. `None`: it is.
+    pub(crate) fn keep_part(&mut self, incoming: &Incoming) -> Result<Option<Waiting>, TreeError> {
+        let number = incoming.number();
+        if self.parts.get(&incoming.path).is_some_and(|part| part.waiting.number == number) {
+            return Ok(None);
+        }
+        let fail = |error: Errno| self.tree.error("look at what was received for", &incoming.path, error);
+        let waiting = Waiting { number, inode: meta::stat_fd(incoming.file()).map_err(fail)?.stx_ino };
+        let part = Part { waiting, length: incoming.written() };
+        let earlier = self.parts.insert(incoming.path.clone(), part);
+        self.unlink(earlier.map(|part| part.waiting.number));
+        Ok(Some(waiting))
+    }
+
+    /// A content that an earlier run received waits again, or its part does, if it is still the same file.
+    pub(crate) fn take_up(&mut self, content: Content, waiting: Waiting) {
+        let Content { path, size, part, .. } = content;
         let stat = statx(&self.dir, waiting.name(), AtFlags::SYMLINK_NOFOLLOW, meta::MASK);
-        let same = stat.is_ok_and(|stat| {
+        let same = stat.ok().filter(|stat| {
             FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
-                && (stat.stx_ino, stat.stx_size) == (waiting.inode, size)
+                && stat.stx_ino == waiting.inode
         });
-        if same {
+        let length = same.map_or(0, |stat| stat.stx_size);
+        self.parts.remove(&path);
+        if part.is_some() {
+            if (1..=size).contains(&length) {
+                self.parts.insert(path, Part { waiting, length });
+            }
+        } else if same.is_some() && length == size {
             self.files.insert(path, waiting);
         } else {
             self.files.remove(&path);
         }
-        same
+    }
+
+    /// How many contents wait, whole or in part.
+    pub(crate) fn count(&self) -> u64 {
+        (self.files.len() + self.parts.len()) as u64
+    }
+
+    /// A content as it waits, if that file is still the one of its path.
+    pub(crate) fn as_it_waits(&self, content: Content, waiting: Waiting) -> Option<Content> {
+        if content.part.is_none() {
+            return (self.waiting(&content.path) == Some(waiting)).then_some(content);
+        }
+        let part = self.parts.get(&content.path).filter(|part| part.waiting == waiting)?;
+        Some(Content { part: Some(part.length), ..content })
+    }
+
+    /// Has a content that was just begun go on behind the part of it that waits here.
+    pub(crate) fn resume(&self, incoming: &mut Incoming, length: u64) -> Result<(), ReceiveError> {
+        let Some(part) = self.parts.get(&incoming.path) else {
+            return Err(ReceiveError::Corrupt("no part of it waits here".to_owned()));
+        };
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, part.waiting.name(), flags, Mode::empty()).map_err(io::Error::from)?;
+        let begun = incoming.number();
+        incoming.resume(File::from(file), part.waiting.number, length)?;
+        self.unlink([begun]);
+        Ok(())
     }
 
     /// Forgets a content that is not to be used.
     pub(crate) fn forget(&mut self, incoming: &Incoming) {
-        // what cannot be removed now goes with the directory
-        let _ = unlinkat(&self.dir, incoming.number().to_string(), AtFlags::empty());
+        let number = incoming.number();
+        if self.parts.get(&incoming.path).is_some_and(|part| part.waiting.number == number) {
+            self.parts.remove(&incoming.path);
+        }
+        self.unlink([number]);
+    }
+
+    fn unlink(&self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            // what cannot be removed now goes with the directory
+            let _ = unlinkat(&self.dir, number.to_string(), AtFlags::empty());
+        }
     }
 
     /// Makes a symbolic link here, ready to be renamed; says its name.

@@ -25,6 +25,7 @@ mod faults;
 mod guards;
 mod kill;
 mod random;
+mod resume;
 mod switch;
 
 const GENERATION: u64 = 7;

@@ -157,6 +157,23 @@ fn an_agent_killed_during_the_transfer_leaves_the_whole_replica_old() {
 }
 
 #[test]
+fn a_large_file_goes_on_wherever_the_agent_was_killed() {
+    let size = 24_000_000;
+    let pair = Pair::new();
+    let numbers = (0..size as u32 / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
+    write(pair.near("large"), numbers.collect::<Vec<u8>>());
+    for turn in 0..5 {
+        let result = push_until_death(&pair, 4_000_000, None);
+        assert!(matches!(result, Err(SyncError::Cut(_))), "turn {turn}: {result:?}");
+    }
+    let report = pair.push().unwrap();
+    pair.assert_equal();
+    assert_eq!((report.resumed, report.sent), (1, 0));
+    // of each turn, what was on its way is lost
+    assert!(report.bytes_sent < size - 5 * 3_000_000, "{report:?}");
+}
+
+#[test]
 fn an_agent_killed_during_the_commit_leaves_every_file_old_or_new() {
     let mut partial = 0;
     for turn in 0..12u64 {
