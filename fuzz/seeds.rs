@@ -17,6 +17,7 @@ fn main() -> io::Result<()> {
         ("frames", frames()),
         ("signature", signatures()),
         ("delta", deltas()),
+        ("incoming", incomings()),
         ("manifest", manifests()),
         ("schedule", schedules()),
     ] {
@@ -119,6 +120,39 @@ fn deltas() -> Seeds {
         ("all-new", seed(1, 1000, 100, &[text(b"nothing of it")])),
         ("gone", seed(1, 1000, 100, &[])),
         ("short-end", seed(5, 777, 65535, &[text(b"a"), part(0, 777)])),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
+}
+
+/// `incoming.rs`: the length of the present file, of the part that waits, the announced size, whether digests are asked
+/// for, then what is said.
+fn incomings() -> Seeds {
+    let data = |bytes: &[u8]| [&[0, bytes.len() as u8], bytes].concat();
+    let copy = |from: u16, length: u16| [&[1], from.to_be_bytes().as_slice(), &length.to_be_bytes()].concat();
+    let anywhere =
+        |from: u64, length: u64| [&[2], from.to_be_bytes().as_slice(), &length.to_be_bytes()].concat();
+    let resume = |length: u64| [&[3], length.to_be_bytes().as_slice()].concat();
+    let (honest, lie) = (vec![4], vec![5]);
+    let seed = |present: u16, part: u16, size: u64, asked: u8, said: &[Vec<u8>]| {
+        let lengths = [present.to_be_bytes(), part.to_be_bytes()].concat();
+        [&lengths, size.to_be_bytes().as_slice(), &[asked], &said.concat()].concat()
+    };
+    [
+        ("plain", seed(0, 0, 5, 0, &[data(b"plain"), honest.clone()])),
+        ("patched", seed(3000, 0, 3002, 1, &[copy(0, 1000), data(b"in"), copy(1000, 2000), honest.clone()])),
+        ("never-asked", seed(3000, 0, 3000, 0, &[copy(0, 3000)])),
+        ("behind-the-end", seed(3000, 0, 9000, 1, &[copy(2999, 2)])),
+        ("around-the-end", seed(3000, 0, u64::MAX, 1, &[anywhere(u64::MAX, 2)])),
+        ("beyond-any-file", seed(3000, 0, u64::MAX, 1, &[anywhere(1 << 63, 2)])),
+        ("of-no-length", seed(3000, 0, 9, 1, &[anywhere(1, 0)])),
+        ("more-than-announced", seed(3000, 0, 9, 1, &[copy(0, 9), data(b"x")])),
+        ("another-digest", seed(0, 0, 5, 0, &[data(b"plain"), lie])),
+        ("too-little", seed(0, 0, 5, 0, &[data(b"pla"), honest.clone()])),
+        ("gone-on", seed(0, 2000, 2003, 0, &[resume(2000), data(b"end"), honest.clone()])),
+        ("gone-on-earlier", seed(700, 2000, 1003, 1, &[resume(1000), copy(1, 3), honest.clone()])),
+        ("gone-on-too-far", seed(0, 2000, 4000, 0, &[resume(2001)])),
+        ("gone-on-late", seed(0, 2000, 4000, 0, &[data(b"x"), resume(2000)])),
     ]
     .map(|(name, bytes)| (name.to_owned(), bytes))
     .into()

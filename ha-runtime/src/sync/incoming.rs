@@ -15,6 +15,9 @@ use super::tree::Cursor;
 /// Bytes that are copied at once from the present file.
 const PIECE: u64 = 256 << 10;
 
+/// Bytes of the longest file: the kernel takes what is beyond it for a mistake of ours.
+const LONGEST: u64 = i64::MAX as u64;
+
 /// A content on its way in.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -84,7 +87,8 @@ impl Incoming {
                 "{length} bytes from byte {offset} on are to be kept, which {file}"
             ))
         };
-        let end = offset.checked_add(length).filter(|_| length > 0).ok_or_else(beyond)?;
+        let end =
+            offset.checked_add(length).filter(|end| length > 0 && *end <= LONGEST).ok_or_else(beyond)?;
         let mut bytes = vec![0; length.min(PIECE) as usize];
         let mut at = offset;
         while at < end {
