@@ -12,8 +12,11 @@ use super::error::SyncError;
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 64 << 10;
 
-/// Frames that a far end may have said before it hears that we stopped listening: the lists of many directories at most.
-const MAX_PASSED_OVER: usize = 1_000_000;
+/// Frames that a far end may have said before it hears that we stopped listening: the lists of many directories. One that
+/// says more is not worth the wait: a new connection is sooner there.
+const MAX_PASSED_OVER: usize = 100_000;
+/// Bytes of them.
+const MAX_PASSED_OVER_BYTES: u64 = 64 << 20;
 
 /// A peer's text without what a terminal would obey.
 pub(crate) fn tame(text: &str) -> String {
@@ -112,7 +115,11 @@ impl<S: Read + Write + AsFd> Link<S> {
         let sync = Frame::Sync { token: self.tokens };
         encode(&sync, &mut self.out)?;
         self.flush()?;
+        let from = self.received;
         for _ in 0..MAX_PASSED_OVER {
+            if self.received - from > MAX_PASSED_OVER_BYTES {
+                break;
+            }
             match self.receive("a request to go on") {
                 Ok(frame) if frame == sync => return Ok(()),
                 Ok(_) | Err(SyncError::Remote { .. }) => {}

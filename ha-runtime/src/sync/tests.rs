@@ -21,6 +21,7 @@ use crate::agent::{AgentError, AgentHost, Client, Guard, NodeState, serve};
 use crate::db::Fate;
 use crate::root::Root;
 
+mod answers;
 mod faults;
 mod guards;
 mod kill;
