@@ -464,13 +464,14 @@ impl<'a, W: Write> Session<'a, W> {
         let Some(open) = self.open.take() else {
             return refuse(ErrorKind::Protocol, "no replication is open");
         };
+        let warnings = open.draft.warnings();
         // its files are opened anew, as after a crash
         drop(open.draft);
         let state_directory = self.host.state_directory();
         let cancelled = || self.host.cancelled();
         let done = self.ground(&state_directory, &cancelled).complete(&intent, Occasion::StandingBy);
         drop(open._lock);
-        let outcome = done.or_else(|stopped| {
+        let mut outcome = done.or_else(|stopped| {
             let why = match stopped {
                 Stopped::Failed(error) => error.to_string(),
                 Stopped::Cancelled => "the agent is being stopped".to_owned(),
@@ -481,6 +482,7 @@ impl<'a, W: Write> Session<'a, W> {
             );
             refuse_plainly(ErrorKind::Partial, message)
         })?;
+        outcome.warnings.extend(warnings);
         Ok(self.reply(&Frame::Committed(outcome))?)
     }
 

@@ -285,6 +285,11 @@ impl Draft {
         self.stages.iter().flatten().map(Stage::count).sum()
     }
 
+    /// What a person should know about where its trees lie.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.stages.iter().flatten().filter_map(Stage::warning).collect()
+    }
+
     /// How many steps there are.
     pub(crate) fn steps(&self) -> u64 {
         self.step_count

@@ -43,6 +43,8 @@ pub(crate) struct Stage {
     /// Contents of which the first bytes are here, as far as that is known.
     parts: BTreeMap<RelPath, Part>,
     count: u64,
+    /// Whether files here have the times that they are given; `None`: that was not looked at.
+    keeps_times: Option<bool>,
 }
 
 /// A content in a stage of which the first bytes are there, so many at least.
@@ -101,7 +103,7 @@ impl Stage {
         unnoticed(&root, || Ok(mkdirat(&root, name.as_str(), Mode::RWXU)?)).map_err(fail)?;
         let dir = openat(&root, name.as_str(), DIRECTORY, Mode::empty()).map_err(|e| fail(e.into()))?;
         let (tree, files, parts) = (tree.clone(), BTreeMap::new(), BTreeMap::new());
-        Ok(Stage { tree, root, dir, name, made, files, parts, count: 0 })
+        Ok(Stage { tree, root, dir, name, made, files, parts, count: 0, keeps_times: None })
     }
 
     /// The directory of that name in the tree, if it is there and nobody but us can have made it or looked in.
@@ -126,7 +128,7 @@ impl Stage {
         each_name(&dir, &mut note).map_err(fail)?;
         let (tree, name) = (tree.clone(), name.to_owned());
         let (files, parts) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Some(Stage { tree, root, dir, name, made, files, parts, count }))
+        Ok(Some(Stage { tree, root, dir, name, made, files, parts, count, keeps_times: None }))
     }
 
     /// Removes what earlier runs that were killed left in the tree, but for the directory of that name.
@@ -217,6 +219,12 @@ impl Stage {
         let fail =
             |error| self.tree.error("set owner, mode, times and attributes of a new", &incoming.path, error);
         let inode = meta::apply(incoming.file(), incoming.meta()).map_err(fail)?;
+        let mtime = incoming.meta().mtime;
+        // one file tells of all, if its time is as fine as times can be
+        if self.keeps_times.is_none() && !mtime.nanoseconds.is_multiple_of(100) {
+            let stat = meta::stat_fd(incoming.file()).map_err(|error| fail(error.into()))?;
+            self.keeps_times = Some(meta::of_statx(&stat).mtime == mtime);
+        }
         let waiting = Waiting { number: incoming.number(), inode };
         let earlier = self.files.insert(incoming.path.clone(), waiting);
         let part = self.parts.remove(&incoming.path).map(|part| part.waiting);
@@ -321,6 +329,14 @@ impl Stage {
     /// The waiting content of `path`, if there is one.
     pub(crate) fn waiting(&self, path: &RelPath) -> Option<Waiting> {
         self.files.get(path).copied()
+    }
+
+    /// What a person should know about where the tree lies.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let tree = self.tree.name();
+        (self.keeps_times == Some(false)).then(|| {
+            format!("the file system below {tree} rounds times: its files look changed and are compared block by block each time")
+        })
     }
 
     /// Brings every waiting content to disk.

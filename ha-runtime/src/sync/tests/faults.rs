@@ -333,12 +333,27 @@ struct Small(PathBuf);
 
 impl Small {
     fn mount(at: PathBuf, options: &str) -> Option<Small> {
+        Small::mount_with(at, &["-t", "tmpfs", "-o", options, "none"])
+    }
+
+    /// One that keeps whole seconds only, in the file `image`.
+    fn mount_coarse(at: PathBuf, image: &Path) -> Option<Small> {
+        fs::File::create(image).unwrap().set_len(8 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-I", "128"]).arg(image).output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            eprintln!("SKIPPED: no mkfs.ext4");
+            return None;
+        }
+        Small::mount_with(at, &["-t", "ext4", "-o", "loop", image.to_str().unwrap()])
+    }
+
+    fn mount_with(at: PathBuf, arguments: &[&str]) -> Option<Small> {
         fs::create_dir_all(&at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&at).status();
+        let mounted = Command::new("mount").args(arguments).arg(&at).status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Small(at));
         }
-        eprintln!("cannot mount (not root?): a full disk is not tested");
+        eprintln!("SKIPPED: cannot mount (not root?)");
         None
     }
 }
@@ -370,6 +385,23 @@ fn a_full_disk_at_the_far_end_leaves_the_old_files_in_place() {
     fs::remove_file(pair.near("big")).unwrap();
     pair.push().unwrap();
     assert_eq!(fs::read_to_string(pair.far("a")).unwrap(), "new");
+}
+
+#[test]
+fn a_file_system_that_rounds_times_is_named_and_costs_no_content() {
+    let pair = Pair::new();
+    let Some(_small) = Small::mount_coarse(pair.far(""), &pair.dir.path().join("image")) else { return };
+    fs::remove_dir(pair.far("lost+found")).unwrap();
+    write(pair.near("f"), vec![7; 100_000]);
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+    fs::File::options().write(true).open(pair.near("f")).unwrap().set_modified(time).unwrap();
+    for turn in 0..2 {
+        let report = pair.push().unwrap();
+        assert_eq!(report.warnings.len(), 1, "{report:?}");
+        assert!(report.warnings[0].contains("below /srv/data rounds times"), "{report:?}");
+        assert_eq!((report.sent, report.patched), (1 - turn, turn), "{report:?}");
+    }
+    assert_eq!(fs::read(pair.far("f")).unwrap(), vec![7; 100_000]);
 }
 
 #[test]
