@@ -153,3 +153,26 @@ impl Incoming {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_beyond_four_gigabytes_are_copied_from_where_they_are() {
+        let base = tempfile::tempfile().unwrap();
+        let (begin, end) = (5 << 30, (5 << 30) + PIECE + 3);
+        // holes but for the end
+        let bytes: Vec<u8> = (begin..end).map(|at| (at % 251) as u8).collect();
+        base.write_all_at(&bytes, begin).unwrap();
+        let path = RelPath::new("f").unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let mut incoming = Incoming::new(path, 1, u64::MAX, Meta::default(), file);
+        incoming.base = Some(base);
+        incoming.copy(begin, end - begin).unwrap();
+        let mut made = vec![0; bytes.len()];
+        incoming.file().read_exact_at(&mut made, 0).unwrap();
+        assert!(made == bytes);
+        assert!(matches!(incoming.copy(end - 1, 2), Err(ReceiveError::Corrupt(_))));
+    }
+}

@@ -24,6 +24,7 @@ use crate::root::Root;
 mod answers;
 mod faults;
 mod guards;
+mod hostile;
 mod kill;
 mod random;
 mod resume;
