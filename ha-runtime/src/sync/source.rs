@@ -237,3 +237,24 @@ impl<S: Read + Write + AsFd> Target<'_, S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_once_no_later_write_can_leave_the_times_that_it_has() {
+        let (seconds, nanoseconds) = (1_800_000_000, 995_000_000);
+        let mut stat = meta::stat_fd(tempfile::tempfile().unwrap()).unwrap();
+        (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec) = (seconds, nanoseconds);
+        let changed = UNIX_EPOCH + Duration::new(seconds as u64, nanoseconds);
+        let millis = Duration::from_millis;
+        for (age, wait) in [(0, 20), (5, 15), (19, 1), (20, 0), (5_000, 0)] {
+            assert_eq!(until_settled(&stat, changed + millis(age)), millis(wait), "{age} ms old");
+        }
+        // the clock was set back, and no wait would help
+        assert_eq!(until_settled(&stat, changed - millis(5)), Duration::ZERO);
+        stat.stx_ctime.tv_sec = -1;
+        assert_eq!(until_settled(&stat, changed), Duration::ZERO, "before 1970");
+    }
+}

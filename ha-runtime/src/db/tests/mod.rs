@@ -14,6 +14,7 @@ mod rows;
 mod wazo;
 
 use std::pin::pin;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use ha_core::profile::{Exclusion, Why};
@@ -40,11 +41,14 @@ impl CommitGate for Open {
 struct Held {
     reached: Notify,
     open: Notify,
+    /// The transaction that waits there.
+    transaction: Mutex<Option<Transaction>>,
 }
 
 #[async_trait]
 impl CommitGate for Held {
-    async fn confirm(&self, _transaction: Transaction) -> Result<(), String> {
+    async fn confirm(&self, transaction: Transaction) -> Result<(), String> {
+        *self.transaction.lock().unwrap() = Some(transaction);
         self.reached.notify_one();
         self.open.notified().await;
         Ok(())
