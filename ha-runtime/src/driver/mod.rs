@@ -121,24 +121,7 @@ pub async fn run(context: Context) -> Verdict {
     let listener = requests::listen(&context.root)?;
     let (to_self, inbox) = mpsc::channel(256);
     keeper.records_go_to(store, to_self.clone());
-    let generation = Arc::new(AtomicU64::new(node.record().generation));
-    let mut driver = Driver {
-        icmp: None,
-        performer,
-        keeper,
-        generation,
-        waiters: Vec::new(),
-        configuring: false,
-        kept: Kept::default(),
-        changes: JoinSet::new(),
-        fence: Arc::default(),
-        beginnings: Beginnings::default(),
-        looking: Arc::default(),
-        settling: Arc::default(),
-        to_self,
-        context,
-        node,
-    };
+    let mut driver = Driver::new(context, node, performer, keeper, to_self);
     driver.open_probes(&role)?;
     driver.keep_anew();
     tracing::info!("{} {} as {}", driver.context.profile().program, env!("CARGO_PKG_VERSION"), role.role());
@@ -146,6 +129,34 @@ pub async fn run(context: Context) -> Verdict {
 }
 
 impl Driver {
+    /// Of that node. Nobody is probed yet, and no change is looked out for.
+    fn new(
+        context: Context,
+        node: Node,
+        performer: Arc<Performer>,
+        keeper: Keeper,
+        to_self: mpsc::Sender<Message>,
+    ) -> Driver {
+        let generation = Arc::new(AtomicU64::new(node.record().generation));
+        Driver {
+            icmp: None,
+            performer,
+            keeper,
+            generation,
+            waiters: Vec::new(),
+            configuring: false,
+            kept: Kept::default(),
+            changes: JoinSet::new(),
+            fence: Arc::default(),
+            beginnings: Beginnings::default(),
+            looking: Arc::default(),
+            settling: Arc::default(),
+            to_self,
+            context,
+            node,
+        }
+    }
+
     /// The raw socket is wanted only by a node that has somebody to ping, and then it is an error at once: probes that
     /// cannot be sent must never look like a dead peer.
     fn open_probes(&mut self, role: &RoleConfig) -> Result<(), Failure> {

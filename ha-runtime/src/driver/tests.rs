@@ -273,3 +273,40 @@ async fn a_replication_that_waited_for_another_is_not_sent_by_a_node_that_is_mas
     let refused = ended.verdict.unwrap_err();
     assert_eq!(refused.blame, Blame::Guard, "{refused}");
 }
+
+/// Waits until somebody tells the driver of a change.
+async fn change(inbox: &mut mpsc::Receiver<Message>) {
+    let told = tokio::time::timeout(LONG, inbox.recv()).await.expect("nobody looks out");
+    assert!(matches!(told, Some(Message::Input(Input::Changed))));
+}
+
+#[tokio::test]
+async fn whatever_ends_the_look_out_for_changes_it_begins_anew() {
+    let mut place = Place::new(RoleConfig::Disabled);
+    place.context.settings.replication.extra_files = vec!["/srv/data".to_owned()];
+    place.file("/srv/data/f", "changes");
+    let context = place.context.clone();
+    let (role, now) = (master("192.0.2.1"), clock::now());
+    let record = Record { active: true, ..Record::fresh(&role, 7, chrono::Utc::now()) };
+    let node =
+        Node::new(context.settings.policy(Arc::new(Local)), role, Some(record), Observed::Running, now);
+    let keeper = Keeper::start(&context).unwrap();
+    let performer = Arc::new(performer::build(&context, keeper.journal()).unwrap());
+    let (to_self, mut inbox) = mpsc::channel(16);
+    let mut driver = Driver::new(context, node, performer, keeper, to_self);
+    driver.keep_anew();
+    change(&mut inbox).await;
+
+    driver.changes.spawn(async { panic!("a defect") });
+    let ended = tokio::time::timeout(LONG, driver.changes.join_next()).await.unwrap().unwrap();
+    assert!(ended.is_err());
+    driver.looks_out_no_more(&ended);
+    let why_not = driver.on_change().why_not.expect("it is said");
+    assert!(why_not.contains("a defect of this program"), "{why_not}");
+    assert!(driver.changes.is_empty(), "nobody looks out");
+
+    driver.look_out_again();
+    change(&mut inbox).await;
+    let why_not = driver.on_change().why_not.unwrap_or_default();
+    assert!(!why_not.contains("a defect of this program"), "{why_not}");
+}

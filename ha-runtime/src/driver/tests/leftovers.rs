@@ -8,6 +8,7 @@ use crate::db::Fate;
 use crate::driver::leftovers::settle;
 use crate::durable::STATE_DIRECTORY;
 use crate::fence::{self, Moment};
+use crate::journal;
 use crate::leftover;
 use crate::lock::Lock;
 use crate::sync::{Decision, Draft, IntentDirectory};
@@ -107,4 +108,52 @@ async fn a_takeover_leaves_alone_what_it_cannot_get_the_lock_for() {
     // nor is it made later
     take_over(&place, Moment::Later).await;
     assert_eq!((made(&place), is_promised(&place)), (0, false));
+}
+
+/// What the journal says about the fence of a takeover, once it says something.
+fn told(place: &Place) -> String {
+    let patience = Instant::now() + LONG;
+    loop {
+        let entries = journal::since(&place.context.root, None).unwrap();
+        let said: Vec<_> =
+            entries.filter(|entry| entry.kind == "fence").map(|entry| format!("{entry:?}")).collect();
+        if said.iter().any(|text| text.contains("serves with what it has")) {
+            return said.concat();
+        }
+        assert!(Instant::now() < patience, "only {said:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test]
+async fn a_takeover_does_not_wait_for_a_disk_that_does_not_tell_what_was_promised() {
+    let place = promising(Decision::Always);
+    let intent = place.context.root.path(STATE_DIRECTORY).join("intent/intent.json");
+    let aside = intent.with_extension("aside");
+    fs::rename(&intent, &aside).unwrap();
+    // a pipe without a writer stands for the disk: opening it does not return
+    assert!(std::process::Command::new("mkfifo").arg(&intent).status().unwrap().success());
+    let begun = Instant::now();
+    take_over(&place, Moment::Beginning).await;
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(3)).contains(&took), "{took:?}");
+    assert!(told(&place).contains("the disk does not answer"));
+    // whoever still reads it is let go
+    drop(fs::File::options().write(true).open(&intent).unwrap());
+    fs::rename(&aside, &intent).unwrap();
+    assert_eq!((made(&place), is_promised(&place)), (0, true));
+    // nor is it made once the disk answers again
+    take_over(&place, Moment::Later).await;
+    assert_eq!((made(&place), is_promised(&place)), (0, false));
+}
+
+#[tokio::test]
+async fn a_takeover_goes_on_without_a_promise_that_cannot_be_read() {
+    let place = promising(Decision::Always);
+    let intent = place.context.root.path(STATE_DIRECTORY).join("intent/intent.json");
+    fs::remove_file(&intent).unwrap();
+    fs::create_dir(&intent).unwrap();
+    take_over(&place, Moment::Beginning).await;
+    assert!(told(&place).contains("what a replication had promised cannot be read"));
+    assert_eq!(made(&place), 0);
 }
