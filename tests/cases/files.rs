@@ -79,6 +79,38 @@ fn a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one() {
 }
 
 #[test]
+fn a_large_file_whose_transfer_is_cut_goes_on_where_it_was_cut() {
+    let Some(pair) = Pair::wazo().without_daemons().up() else { return };
+    replicate(&pair).ok();
+    let big = "/var/lib/asterisk/moh/default/big.wav";
+    pair.lab.sh(Host::Master, &format!("head -c 300000000 /dev/urandom > {big}")).ok();
+    let digest = |host| pair.lab.sh(host, &format!("sha256sum {big}")).ok();
+    for _ in 0..2 {
+        let before = pair.lab.received(Host::Slave);
+        thread::scope(|scope| {
+            let running = scope.spawn(|| replicate(&pair));
+            wait::until("a part of the file has arrived", seconds(60.0), || {
+                (pair.lab.received(Host::Slave) > before + 100_000_000).then_some(())
+            });
+            pair.lab.cut(Host::Master);
+            running.join().expect("the verb returns").exits(1).says(&["cut"]);
+        });
+        pair.lab.heal(Host::Master);
+        wait::until("the slave can be reached again", seconds(10.0), || {
+            (pair.lab.sh(Host::Master, "ping -c 1 -W 1 10.77.0.12").code == 0).then_some(())
+        });
+        pair.lab.sh(Host::Slave, &format!("test ! -e {big}")).ok();
+    }
+    let before = pair.lab.received(Host::Slave);
+    let report = replicate(&pair).ok();
+    let rest = pair.lab.received(Host::Slave) - before;
+    assert!(report.contains("\"resumed\":1") || report.contains("\"resumed\": 1"), "{report}");
+    assert!(rest < 130_000_000, "{rest} bytes came after two cuts behind 100 MB each");
+    assert_eq!(digest(Host::Slave), digest(Host::Master));
+    assert_eq!(names(&pair, Host::Slave), names(&pair, Host::Master), "nothing temporary is left");
+}
+
+#[test]
 fn a_full_disk_at_the_far_end_leaves_the_old_files_and_says_so() {
     let Some(pair) = Pair::wazo().up() else { return };
     replicate(&pair).ok();
