@@ -51,8 +51,8 @@ fn whatever_a_plan_looks_at_changes_the_digests_of_all_directories_above() {
             1 => other.meta.gid = 9,
             2 => other.meta.mode = 0o600,
             3 => other.meta.mtime = Mtime { seconds: 1, nanoseconds: 7 },
-            4 => drop(other.meta.xattrs.insert(b"user.a"[..].into(), b"b"[..].into())),
-            _ => drop(other.meta.xattrs.insert(b"user.ab"[..].into(), b""[..].into())),
+            4 => other.meta.xattrs.insert(b"user.a"[..].into(), b"b"[..].into()),
+            _ => other.meta.xattrs.insert(b"user.ab"[..].into(), b""[..].into()),
         }
         others.push(other);
     }

@@ -1,7 +1,8 @@
 //! What a tree holds, without the contents.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{self, BTreeMap};
 use std::fmt;
+use std::ops::Deref;
 
 use thiserror::Error;
 
@@ -70,8 +71,46 @@ pub struct Meta {
     pub xattrs: Xattrs,
 }
 
-/// Extended attributes by name.
-pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+/// Extended attributes by name. Few entries have any, and the others need no more room than a pointer for them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Xattrs(Option<Box<XattrMap>>);
+
+type XattrMap = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
+impl Xattrs {
+    /// None.
+    pub const NONE: Xattrs = Xattrs(None);
+
+    /// Adds one, or gives it another value.
+    pub fn insert(&mut self, name: Box<[u8]>, value: Box<[u8]>) {
+        self.0.get_or_insert_default().insert(name, value);
+    }
+}
+
+/// To look at: a map.
+impl Deref for Xattrs {
+    type Target = XattrMap;
+    fn deref(&self) -> &XattrMap {
+        static EMPTY: XattrMap = XattrMap::new();
+        self.0.as_deref().unwrap_or(&EMPTY)
+    }
+}
+
+impl<'a> IntoIterator for &'a Xattrs {
+    type Item = (&'a Box<[u8]>, &'a Box<[u8]>);
+    type IntoIter = btree_map::Iter<'a, Box<[u8]>, Box<[u8]>>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl FromIterator<(Box<[u8]>, Box<[u8]>)> for Xattrs {
+    fn from_iter<I: IntoIterator<Item = (Box<[u8]>, Box<[u8]>)>>(all: I) -> Xattrs {
+        let mut xattrs = Xattrs::NONE;
+        all.into_iter().for_each(|(name, value)| xattrs.insert(name, value));
+        xattrs
+    }
+}
 
 /// A file system's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -197,6 +236,17 @@ mod tests {
             Err(ManifestError::Orphan(_))
         ));
         assert_eq!(tree(&[("", dir()), ("", dir())]), Err(ManifestError::Duplicate));
+    }
+
+    #[test]
+    fn an_entry_without_attributes_keeps_no_room_for_them() {
+        assert_eq!(size_of::<Xattrs>(), size_of::<usize>());
+        let mut some = Xattrs::from_iter([]);
+        assert_eq!((&some, some.len()), (&Xattrs::NONE, 0));
+        some.insert(b"user.b"[..].into(), b"1"[..].into());
+        some.insert(b"user.a"[..].into(), b"2"[..].into());
+        let names: Vec<&[u8]> = some.keys().map(|name| &**name).collect();
+        assert_eq!(names, [b"user.a", b"user.b"]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn of_statx(stat: &Statx) -> Meta {
         gid: stat.stx_gid,
         mode: stat.stx_mode & 0o7777,
         mtime: Mtime { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
-        xattrs: Xattrs::new(),
+        xattrs: Xattrs::NONE,
     }
 }
 
@@ -161,7 +161,7 @@ fn xattrs(
     let mut few = [0; 512];
     let mut many = Vec::new();
     let names = match list(&mut few) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::NONE),
         Ok(length) => &few[..length],
         Err(Errno::RANGE) => {
             // the kernel's own limit, XATTR_LIST_MAX
@@ -171,7 +171,7 @@ fn xattrs(
         }
         Err(error) => return Err(error),
     };
-    let mut found = Xattrs::new();
+    let mut found = Xattrs::NONE;
     // XATTR_SIZE_MAX
     let mut value = vec![0; 64 << 10];
     let mut total = 0;

@@ -138,7 +138,7 @@ impl<'a> Rehearsal<'a> {
                 self.replace(&path)?;
                 self.room += BLOCK + target.len() as u64 + 2 * name_of(&path);
                 // of a link's own attributes none is copied
-                self.give(MetaOf::Symlink, path, Meta { xattrs: Xattrs::new(), ..meta });
+                self.give(MetaOf::Symlink, path, Meta { xattrs: Xattrs::NONE, ..meta });
             }
             Action::SetMeta { path, meta } => {
                 let kind = if path.is_root() || self.made.contains(&path) {
