@@ -8,8 +8,9 @@ use ha_core::replication::manifest::{Meta, Mtime, Xattrs};
 use ha_core::replication::wire::MAX_XATTRS;
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Statx, StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
-    chownat, fchmod, fgetxattr, flistxattr, fremovexattr, fsetxattr, futimens, getxattr, lgetxattr,
-    listxattr, llistxattr, removexattr, setxattr, statx, utimensat,
+    chownat, fchmod, fgetxattr, flistxattr, flistxattr_query, fremovexattr, fsetxattr, futimens, getxattr,
+    lgetxattr, listxattr, listxattr_query, llistxattr, llistxattr_query, removexattr, setxattr, statx,
+    utimensat,
 };
 use rustix::io::Errno;
 use rustix::process::fchdir;
@@ -95,7 +96,8 @@ pub(crate) fn xattrs_of(fd: impl AsFd) -> rustix::io::Result<Xattrs> {
 
 /// Those of what has a name; when that is a symbolic link, the link itself is meant.
 fn xattrs_at(path: &[u8]) -> rustix::io::Result<Xattrs> {
-    xattrs(|names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
+    let length = llistxattr_query(path);
+    xattrs(length, |names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
 }
 
 /// How a file or directory that was opened is reached.
@@ -117,10 +119,12 @@ impl<'a> Inode<'a> {
     fn xattrs(self) -> rustix::io::Result<Xattrs> {
         match self {
             Inode::Open(fd) => {
-                xattrs(|names| flistxattr(fd, names), |name, value| fgetxattr(fd, name, value))
+                let length = flistxattr_query(fd);
+                xattrs(length, |names| flistxattr(fd, names), |name, value| fgetxattr(fd, name, value))
             }
             Inode::Path(_, path) => {
-                xattrs(|names| listxattr(path, names), |name, value| getxattr(path, name, value))
+                let length = listxattr_query(path);
+                xattrs(length, |names| listxattr(path, names), |name, value| getxattr(path, name, value))
             }
         }
     }
@@ -154,28 +158,33 @@ impl<'a> Inode<'a> {
     }
 }
 
+/// `length` is that of the list: most inodes have none, and asked only for that the kernel makes no list.
 fn xattrs(
+    length: rustix::io::Result<usize>,
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<Xattrs> {
-    let mut few = [0; 512];
-    let mut many = Vec::new();
-    let names = match list(&mut few) {
+    let mut names = match length {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::NONE),
-        Ok(length) => &few[..length],
-        Err(Errno::RANGE) => {
-            // the kernel's own limit, XATTR_LIST_MAX
-            many.resize(64 << 10, 0);
-            let length = list(&mut many)?;
-            &many[..length]
-        }
+        // it may have grown since
+        Ok(length) => vec![0; length + 512],
         Err(error) => return Err(error),
     };
+    let length = match list(&mut names) {
+        Err(Errno::RANGE) => {
+            // the kernel's own limit, XATTR_LIST_MAX
+            names.resize(64 << 10, 0);
+            list(&mut names)?
+        }
+        result => result?,
+    };
+    names.truncate(length);
     let mut found = Xattrs::NONE;
-    // XATTR_SIZE_MAX
-    let mut value = vec![0; 64 << 10];
+    let mut value = Vec::new();
     let mut total = 0;
     for name in names.split(|byte| *byte == 0).filter(|name| is_copied(name)) {
+        // XATTR_SIZE_MAX
+        value.resize(64 << 10, 0);
         match get(name, &mut value) {
             Ok(length) => {
                 total += name.len() + length;
