@@ -4,6 +4,9 @@ use std::time::Duration;
 use crate::wait::{self, seconds};
 use crate::{Event, Host, Lab, Moment, PairBuilder, Ran, Status, lab, sip};
 
+/// What starts the daemon on a real node.
+const UNIT: &str = include_str!("../dist/wazo-ha.service");
+
 /// A Wazo master and slave in a lab, with the program under test on both.
 #[derive(Debug)]
 pub struct Pair {
@@ -78,10 +81,12 @@ impl Pair {
         });
     }
 
-    /// Starts the daemon in the host; its log goes to the mailbox.
+    /// Starts the daemon in the host with the environment of its unit; its log goes to the mailbox.
     pub fn start_daemon(&self, host: Host) {
-        let script = "cd /; setsid /usr/bin/wazo-ha run </dev/null >>/run/lab/daemon.log 2>&1 & echo $! >/run/lab/daemon.pid";
-        self.lab.sh(host, script).ok();
+        let environment = UNIT.lines().find_map(|line| line.strip_prefix("Environment="));
+        let environment = environment.expect("the unit sets one");
+        let run = format!("{environment} setsid /usr/bin/wazo-ha run </dev/null >>/run/lab/daemon.log 2>&1");
+        self.lab.sh(host, &format!("cd /; {run} & echo $! >/run/lab/daemon.pid")).ok();
         self.await_status(host, "known to its daemon", seconds(10.0), |_| self.daemon_runs(host));
     }
 
