@@ -3,7 +3,7 @@
 //! All statements run as a superuser, and whoever may create a function in `public` could have it run by one, with a
 //! signature that fits the arguments better than PostgreSQL's own: `hashtextextended(varchar, bigint)`. So every function is
 //! called as one of `pg_catalog`, operators only with operands of exactly their types, and no cast that a type's owner could
-//! have defined: an enumerated type becomes text by `concat`, which asks its output function.
+//! have defined: an enumerated type becomes text by its output function, which is half the work of `concat`.
 
 use ha_core::replication::tables::{Hashed, Nullability, PlannedColumn, PlannedTable, RowKey};
 
@@ -70,7 +70,8 @@ pub(super) fn hash(columns: &[PlannedColumn]) -> String {
             }
             Hashed::Text => ("pg_catalog.hashtextextended", format!("{quoted} COLLATE \"C\""), "''"),
             Hashed::Label => {
-                ("pg_catalog.hashtextextended", format!("pg_catalog.concat({quoted}) COLLATE \"C\""), "''")
+                let label = format!("pg_catalog.textin(pg_catalog.enum_out({quoted})) COLLATE \"C\"");
+                ("pg_catalog.hashtextextended", label, "''")
             }
             Hashed::AsRow => {
                 as_row.push(quoted);

@@ -29,6 +29,7 @@ fn traps() -> String {
         ("hashint8extended", "bigint, smallint", "bigint"),
         ("concat", "numeric", "text"),
         ("concat", "mood", "text"),
+        ("enum_out", "mood", "text"),
         ("concat_ws", "text, oid, bigint, boolean", "text"),
         ("concat_ws", "text, oid, name, \"char\", smallint", "text"),
         ("to_jsonb", "pg_attribute", "jsonb"),
