@@ -15,7 +15,7 @@ use ha_core::replication::wire::State;
 
 use crate::agent::Client;
 use crate::context::Context;
-use crate::db::{self, Counted, DbError, Gate};
+use crate::db::{self, Counted, DbError, Gate, Remembered};
 use crate::far::{Far, Word};
 use crate::far_node;
 use crate::report::Failure;
@@ -44,6 +44,8 @@ pub struct Databases {
     pub source: Database,
     /// The slave's.
     pub replica: Database,
+    /// What the replications over these two have left for the next.
+    pub remembered: Remembered,
     counting: Option<Gate>,
 }
 
@@ -222,7 +224,7 @@ impl Drop for Session {
 }
 
 fn both(source: Result<Database, Failure>, replica: Result<Database, Failure>) -> Result<Databases, Failure> {
-    Ok(Databases { source: source?, replica: replica?, counting: None })
+    Ok(Databases { source: source?, replica: replica?, remembered: Remembered::default(), counting: None })
 }
 
 /// Logs in to the slave's database, and ends what an earlier line of this master left there.

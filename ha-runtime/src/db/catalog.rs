@@ -110,8 +110,8 @@ pub(super) async fn fires_always(replica: &Transaction<'_>) -> Result<bool, Erro
 /// The server does not answer, or refuses to tell.
 pub async fn catalog(client: &mut Client) -> Result<Catalog, DbError> {
     let snapshot = session::snapshot(client, LOCK_TIMEOUT).await?;
-    let (catalog, _) = read(&snapshot).await.map_err(DbError::source("reading the catalog"))?;
-    Ok(catalog)
+    let shape = read(&snapshot).await.map_err(DbError::source("reading the catalog"))?;
+    Ok(shape.catalog)
 }
 
 /// What a catalog is made of, hashed: equal on two servers whose tables, keys, sequences and types are.
@@ -119,6 +119,13 @@ pub async fn catalog(client: &mut Client) -> Result<Catalog, DbError> {
 /// The other node's catalog has 150 kilobytes, which need not travel when they are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fingerprint([Part; 5]);
+
+/// A database's shape, with its fingerprint.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    pub(super) catalog: Catalog,
+    pub(super) fingerprint: Fingerprint,
+}
 
 /// The number of rows of one part, and the sum of their hashes as the server writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,8 +174,20 @@ fn encoding(database: &Row) -> Result<Encoding, Error> {
     Ok(Encoding(database.try_get(1)?))
 }
 
-/// The shape of the database that the transaction sees, and its fingerprint.
-pub(super) async fn read(transaction: &Transaction<'_>) -> Result<(Catalog, Fingerprint), Error> {
+/// The shape of the database that the transaction sees; read only if it is not the known one.
+///
+/// The sizes of a known one stay as they were read.
+pub(super) async fn shape(transaction: &Transaction<'_>, known: Option<Shape>) -> Result<Shape, Error> {
+    match known {
+        Some(Shape { catalog, fingerprint: known }) if fingerprint(transaction).await? == known => {
+            Ok(Shape { catalog: alike(transaction, &catalog).await?, fingerprint: known })
+        }
+        Some(_) | None => read(transaction).await,
+    }
+}
+
+/// The shape of the database that the transaction sees.
+pub(super) async fn read(transaction: &Transaction<'_>) -> Result<Shape, Error> {
     let [of_columns, of_keys, of_foreign_keys, of_sequences, of_enums] =
         [COLUMNS, KEYS, FOREIGN_KEYS, SEQUENCES, ENUMS]
             .map(|part| format!("SELECT x.*,pg_catalog.hashtextextended(x::text,0) FROM ({part}) AS x"));
@@ -217,7 +236,7 @@ pub(super) async fn read(transaction: &Transaction<'_>) -> Result<(Catalog, Fing
         sequences: sequences.into_iter().map(sequence).collect::<Result<_, Error>>()?,
         enums: enums.into_iter().map(labels).collect::<Result<_, Error>>()?,
     };
-    Ok((catalog, fingerprint))
+    Ok(Shape { catalog, fingerprint })
 }
 
 fn column(row: &Row) -> Result<Column, Error> {

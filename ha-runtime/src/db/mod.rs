@@ -44,6 +44,7 @@ mod fence;
 mod gate;
 mod idle;
 mod narrow;
+mod remembered;
 mod replicate;
 mod report;
 mod session;
@@ -56,6 +57,7 @@ pub use fate::{Fate, FateError, end_replications, fate, make_durable};
 pub use fence::{Fence, FenceError};
 pub use gate::{Changes, Counted, Gate, TableCounts};
 pub use idle::{LEFT_OVER, end_idle};
+pub use remembered::Remembered;
 pub use replicate::{CommitGate, Options, Progress, Purpose, replicate};
 pub use report::{BorderChange, DatabaseReport, Mode, TableChange};
 

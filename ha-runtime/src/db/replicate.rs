@@ -1,6 +1,6 @@
 //! One replication, from the first lock to COMMIT.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
+use super::catalog::Shape;
 use super::compare::{Comparison, Counts, Finding, Rewrite};
-use super::digest::{Digest, digests};
+use super::digest::{Digests, digests, usual_digests};
 use super::error::{DbError, Fault, Side};
+use super::remembered::Remembered;
 use super::report::{DatabaseReport, Mode, TableChange};
 use super::{apply, border, catalog, compare, fate, session};
 
@@ -94,12 +96,13 @@ pub trait CommitGate: Send + Sync {
 
 /// Brings the replica's tables to the source's state, in one transaction, or changes nothing.
 ///
-/// Both clients must be logged in by [`connect`](super::connect) as superusers to databases of the same name and release.
-/// Dropping the future rolls back. On an error the replica is unchanged; the one exception says so
-/// ([`DbError::CommitUnknown`]).
+/// Both clients must be logged in by [`connect`](super::connect) as superusers to databases of the same name and release;
+/// `remembered` is what the replications before this one over the same two left. Dropping the future rolls back. On an
+/// error the replica is unchanged; the one exception says so ([`DbError::CommitUnknown`]).
 pub async fn replicate(
     source: &mut Client,
     replica: &mut Client,
+    remembered: &mut Remembered,
     options: &Options,
     gate: &dyn CommitGate,
 ) -> Result<DatabaseReport, DbError> {
@@ -107,7 +110,7 @@ pub async fn replicate(
     let mut back_off = options.back_off;
     let mut attempt = 1;
     loop {
-        let error = match attempt_once(source, replica, options, gate).await {
+        let error = match attempt_once(source, replica, remembered, options, gate).await {
             Ok(report) => return Ok(DatabaseReport { took: started.elapsed(), ..report }),
             Err(error) => error,
         };
@@ -128,13 +131,14 @@ pub async fn replicate(
 async fn attempt_once(
     source: &mut Client,
     replica: &mut Client,
+    remembered: &mut Remembered,
     options: &Options,
     gate: &dyn CommitGate,
 ) -> Result<DatabaseReport, DbError> {
     // the replica first: its lock may have to be waited for, and a snapshot should be as young as can be
     let replica = session::transaction(replica, options).await?;
     let source = session::snapshot(source, options.lock_timeout).await?;
-    let written = match write(&source, &replica, options).await {
+    let written = match write(&source, &replica, remembered, options).await {
         Ok(report) if options.purpose == Purpose::Apply && report.writes() => {
             match confirmed(&replica, gate).await {
                 Ok(()) => return commit(replica).await.map(|()| report),
@@ -175,11 +179,12 @@ async fn commit(replica: Transaction<'_>) -> Result<(), DbError> {
 async fn write(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
+    remembered: &mut Remembered,
     options: &Options,
 ) -> Result<DatabaseReport, DbError> {
-    let plan = plan(source, replica, options).await?;
+    let plan = plan(source, replica, &mut remembered.shape, options).await?;
     let tables: Vec<&PlannedTable> = plan.tables.iter().collect();
-    let (here, there) = both_digests(source, replica, &tables).await?;
+    let (here, there) = both_digests(source, replica, remembered, &tables).await?;
 
     let differs = |table: &&PlannedTable| here.get(&table.name) != there.get(&table.name);
     let differing: Vec<&PlannedTable> =
@@ -206,31 +211,35 @@ async fn write(
 async fn plan(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
+    known: &mut Option<Shape>,
     options: &Options,
 ) -> Result<TablePlan, DbError> {
-    let ((here, known), seen) = tokio::try_join!(
-        async { catalog::read(source).await.map_err(DbError::source("reading the catalog")) },
+    let before = known.take();
+    let (here, seen) = tokio::try_join!(
+        async { catalog::shape(source, before).await.map_err(DbError::source("reading the catalog")) },
         async { catalog::fingerprint(replica).await.map_err(DbError::replica("reading the catalog")) }
     )?;
-    let there = if seen == known {
-        catalog::alike(replica, &here).await
+    let there = if seen == here.fingerprint {
+        catalog::alike(replica, &here.catalog).await
     } else {
-        catalog::read(replica).await.map(|(catalog, _)| catalog)
+        catalog::read(replica).await.map(|shape| shape.catalog)
     };
     let there = there.map_err(DbError::replica("reading the catalog"))?;
-    Ok(plan_tables(&here, &there, &options.exclusions)?)
+    let here = &known.insert(here).catalog;
+    Ok(plan_tables(here, &there, &options.exclusions)?)
 }
-
-type Digests = BTreeMap<String, Digest>;
 
 async fn both_digests(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
+    remembered: &mut Remembered,
     tables: &[&PlannedTable],
 ) -> Result<(Digests, Digests), DbError> {
+    let Remembered { source: of_source, replica: of_replica, .. } = remembered;
     tokio::try_join!(
         async {
-            let digests = digests(source, tables).await.map_err(DbError::source("computing digests"))?;
+            let digests = usual_digests(source, of_source, tables).await;
+            let digests = digests.map_err(DbError::source("computing digests"))?;
             // only now: what was read is locked against it
             let remade = catalog::remade(source, tables).await;
             match remade.map_err(DbError::source("looking for tables that were rewritten"))? {
@@ -238,7 +247,10 @@ async fn both_digests(
                 None => Ok(digests),
             }
         },
-        async { digests(replica, tables).await.map_err(DbError::replica("computing digests")) }
+        async {
+            let digests = usual_digests(replica, of_replica, tables).await;
+            digests.map_err(DbError::replica("computing digests"))
+        }
     )
 }
 

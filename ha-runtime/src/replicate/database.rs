@@ -41,14 +41,14 @@ pub(super) async fn replicate(
     databases: &mut Databases,
     gate: &dyn CommitGate,
 ) -> Result<Report, Missing> {
-    let Databases { source, replica, .. } = databases;
+    let Databases { source, replica, remembered, .. } = databases;
     let (sent, received) = (replica.traffic.sent(), replica.traffic.received());
     let options = db::Options {
         mode: if job.full { Mode::Full } else { Mode::Incremental },
         purpose: if job.dry_run { Purpose::DryRun } else { Purpose::Apply },
         ..db::Options::new(exclusions)
     };
-    let report = db::replicate(&mut source.client, &mut replica.client, &options, gate).await?;
+    let report = db::replicate(&mut source.client, &mut replica.client, remembered, &options, gate).await?;
     let mut json =
         serde_json::to_value(&report).map_err(|error| Missing::InDoubt(Failure::environment(error)))?;
     json["part"] = json!("database");

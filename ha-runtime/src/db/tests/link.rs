@@ -74,7 +74,7 @@ async fn at_the_gate_of(
     after: impl AsyncFnOnce(Transaction),
 ) -> Result<DatabaseReport, DbError> {
     let (gate, options, mut source) = (Held::default(), all(), server.connect("master").await);
-    let mut replication = pin!(replicate(&mut source, client, &options, &gate));
+    let mut replication = pin!(once(&mut source, client, &options, &gate));
     tokio::select! {
         result = &mut replication => panic!("it never reached its gate: {result:?}"),
         () = gate.reached.notified() => {}

@@ -10,6 +10,7 @@ mod link;
 mod migrations;
 mod overloads;
 mod refusals;
+mod remembered;
 mod rows;
 mod wazo;
 
@@ -24,7 +25,7 @@ use tokio::sync::Notify;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::server::Server;
-use super::{CommitGate, DatabaseReport, DbError, Options, replicate};
+use super::{CommitGate, DatabaseReport, DbError, Options, Remembered, replicate};
 
 /// Nothing stands in the way.
 struct Open;
@@ -122,7 +123,17 @@ async fn run_through(
     gate: &dyn CommitGate,
 ) -> Result<DatabaseReport, DbError> {
     let (mut source, mut replica) = (server.connect("master").await, server.connect("slave").await);
-    replicate(&mut source, &mut replica, options, gate).await
+    once(&mut source, &mut replica, options, gate).await
+}
+
+/// A replication that knows of none before it.
+async fn once(
+    source: &mut Client,
+    replica: &mut Client,
+    options: &Options,
+    gate: &dyn CommitGate,
+) -> Result<DatabaseReport, DbError> {
+    replicate(source, replica, &mut Remembered::default(), options, gate).await
 }
 
 /// Inserted, updated, deleted.

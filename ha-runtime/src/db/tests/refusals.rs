@@ -191,7 +191,7 @@ async fn a_replication_may_run_in_a_task_of_its_own_and_tells_how_far_it_is() {
     let (mut source, mut replica) = (server.connect("master").await, server.connect("slave").await);
     let (bar, seen) = watch::channel(Progress::default());
     let options = Options { progress: Some(bar), ..all() };
-    let task = tokio::spawn(async move { replicate(&mut source, &mut replica, &options, &Open).await });
+    let task = tokio::spawn(async move { once(&mut source, &mut replica, &options, &Open).await });
     assert_eq!(counts(&task.await.unwrap().unwrap()), (1, 0, 0));
     assert_eq!(*seen.borrow(), Progress { tables: 1, done: 1 });
 }
@@ -203,11 +203,11 @@ async fn a_dropped_replication_changes_nothing_and_leaves_no_lock() {
     let (mut source, mut replica) = (server.connect("master").await, server.connect("slave").await);
     let options = all();
     tokio::select! {
-        result = replicate(&mut source, &mut replica, &options, &gate) => panic!("{result:?}"),
+        result = once(&mut source, &mut replica, &options, &gate) => panic!("{result:?}"),
         () = gate.reached.notified() => {}
     }
     assert_eq!(rows(&server.visit("slave").await, "SELECT * FROM tenants").await.len(), 1);
-    let report = replicate(&mut source, &mut replica, &options, &Open).await.unwrap();
+    let report = once(&mut source, &mut replica, &options, &Open).await.unwrap();
     assert_eq!(counts(&report), (1, 0, 0), "the same connections serve again");
 }
 
@@ -224,7 +224,7 @@ async fn a_replication_dropped_in_the_middle_of_a_copy_changes_nothing() {
         }
     };
     tokio::select! {
-        result = replicate(&mut source, &mut replica, &options, &Open) => panic!("{result:?}"),
+        result = once(&mut source, &mut replica, &options, &Open) => panic!("{result:?}"),
         () = copying => {}
     }
     drop((source, replica));
@@ -242,7 +242,7 @@ async fn a_lost_server_is_an_error_that_says_whose_and_what_was_left() {
     let (mut source, mut replica) = (server.connect("master").await, server.connect("slave").await);
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'master'";
     server.visit("postgres").await.batch_execute(end).await.unwrap();
-    let error = replicate(&mut source, &mut replica, &all(), &Open).await.unwrap_err().to_string();
+    let error = once(&mut source, &mut replica, &all(), &Open).await.unwrap_err().to_string();
     assert!(error.starts_with("the master's database: ") && error.ends_with("unchanged"), "{error}");
 }
 

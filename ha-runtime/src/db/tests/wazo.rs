@@ -37,7 +37,7 @@ async fn a_wazo_pair_on_two_servers_becomes_equal_but_for_what_stays() {
 
     let options = Options::new(Exclusions::new(WAZO));
     let (mut from, mut to) = (here.connect("asterisk").await, there.connect("asterisk").await);
-    let report = replicate(&mut from, &mut to, &options, &Open).await.unwrap();
+    let report = once(&mut from, &mut to, &options, &Open).await.unwrap();
     assert!(report.verified && report.tables > 140, "{report}");
     assert!(report.rows_updated > 0 && report.sequences_set == 1, "{report}");
     assert_eq!(report.plan.unmatched, Vec::<String>::new());
@@ -59,7 +59,7 @@ async fn a_wazo_pair_on_two_servers_becomes_equal_but_for_what_stays() {
     assert_eq!(changed, differed, "and no other table was written");
 
     let (mut again_to, traffic) = there.counted("asterisk").await;
-    let again = replicate(&mut from, &mut again_to, &options, &Open).await.unwrap();
+    let again = once(&mut from, &mut again_to, &options, &Open).await.unwrap();
     assert_eq!((counts(&again), again.changed, again.sequences_set), ((0, 0, 0), 0, 0));
     let (sent, received) = (traffic.sent(), traffic.received());
     assert!(
@@ -67,7 +67,7 @@ async fn a_wazo_pair_on_two_servers_becomes_equal_but_for_what_stays() {
         "{sent} bytes sent, {received} received, and nothing had changed"
     );
     let full = Options { mode: crate::db::Mode::Full, ..options };
-    let report = replicate(&mut from, &mut to, &full, &Open).await.unwrap();
+    let report = once(&mut from, &mut to, &full, &Open).await.unwrap();
     assert!(report.verified && report.rows_inserted == report.rows_deleted, "{report}");
     assert_eq!(content(&slave).await, after);
 }
@@ -94,7 +94,7 @@ async fn measures_what_a_replication_of_5000_users_takes() {
         for _ in 0..times {
             let (mut from, _) = here.counted("asterisk").await;
             let (mut to, traffic) = there.counted("asterisk").await;
-            let report = replicate(&mut from, &mut to, &options, &Open).await.unwrap();
+            let report = once(&mut from, &mut to, &options, &Open).await.unwrap();
             let (sent, received) = (traffic.sent(), traffic.received());
             eprintln!(
                 "{what}: {:?}, {sent} bytes to the slave, {received} from it, {:?}",
