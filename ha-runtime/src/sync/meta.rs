@@ -13,6 +13,7 @@ use rustix::fs::{
     utimensat,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
 use rustix::process::fchdir;
 use rustix::thread::UnshareFlags;
 
@@ -77,11 +78,11 @@ impl Attributes {
     /// The attributes of the entry `name`; a symbolic link is not followed.
     pub(crate) fn of(&mut self, name: &CStr) -> rustix::io::Result<Xattrs> {
         match self.way {
-            Way::WorkingDirectory => xattrs_at(name.to_bytes()),
+            Way::WorkingDirectory => xattrs_at(name),
             Way::Proc => {
                 let length = self.path.len();
                 self.path.extend_from_slice(name.to_bytes());
-                let found = xattrs_at(&self.path);
+                let found = xattrs_at(self.path.as_slice());
                 self.path.truncate(length);
                 found
             }
@@ -95,7 +96,7 @@ pub(crate) fn xattrs_of(fd: impl AsFd) -> rustix::io::Result<Xattrs> {
 }
 
 /// Those of what has a name; when that is a symbolic link, the link itself is meant.
-fn xattrs_at(path: &[u8]) -> rustix::io::Result<Xattrs> {
+fn xattrs_at(path: impl Arg + Copy) -> rustix::io::Result<Xattrs> {
     let length = llistxattr_query(path);
     xattrs(length, |names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
 }
