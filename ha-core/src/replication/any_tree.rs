@@ -44,7 +44,7 @@ pub(super) fn any_tree() -> impl Strategy<Value = Manifest> {
             }
             let linked = |link| Entry {
                 kind: Kind::File { size: 5, link: Some(link), digest: None },
-                meta: meta(link as i64),
+                meta: meta(link.into()),
             };
             let entry = match kind {
                 0 | 1 => dir(seed),

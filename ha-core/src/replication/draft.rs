@@ -63,10 +63,10 @@ impl Draft {
             }
             Kind::Special => (Class::Special, 0, None, None),
         };
-        let numbered = |number: u64| u32::try_from(number + 1).ok().and_then(NonZeroU32::new);
+        let numbered = |number: u32| number.checked_add(1).and_then(NonZeroU32::new);
         let extra = (digest.is_some() || !meta.xattrs.is_empty()).then(|| {
             listing.extras.push(Extra { xattrs: meta.xattrs, digest: digest.map(|digest| *digest) });
-            listing.extras.len() as u64 - 1
+            listing.extras.len() as u32 - 1
         });
         listing.files += u64::from(takes_part && class != Class::Dir);
         listing.records.push(Record {

@@ -260,7 +260,7 @@ impl Listing {
         let kind = match record.class {
             Class::File => Kind::File {
                 size: record.size,
-                link: record.link.map(|link| u64::from(link.get()) - 1),
+                link: record.link.map(|link| link.get() - 1),
                 digest: extra.and_then(|extra| extra.digest).map(Box::new),
             },
             Class::Dir => Kind::Dir,

@@ -70,7 +70,7 @@ fn whatever_a_plan_looks_at_changes_the_digests_of_all_directories_above() {
 #[test]
 fn names_of_one_file_are_told_from_files_that_look_alike() {
     let linked = |link| Entry { kind: Kind::File { size: 4, link, digest: None }, meta: Meta::default() };
-    let digest = |links: [Option<u64>; 3], exclude: &[&str], side| {
+    let digest = |links: [Option<u32>; 3], exclude: &[&str], side| {
         let names = ["a/1", "b/2", "b/3"].into_iter().zip(links.map(linked));
         let dirs = [("", dir(0)), ("a", dir(0)), ("b", dir(0))];
         root_digest(dirs.into_iter().chain(names).collect(), exclude, side)

@@ -31,7 +31,7 @@ pub enum Kind {
         /// Bytes.
         size: u64,
         /// Entries with the same number are one file under several names (hard links). Numbers mean nothing else.
-        link: Option<u64>,
+        link: Option<u32>,
         /// Of the whole content, when it was asked for: rarely, so entries have no room for it.
         digest: Option<Box<Digest>>,
     },

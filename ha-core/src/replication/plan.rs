@@ -64,9 +64,9 @@ struct Planner<'a> {
     /// Directories of the replica that hold, at any depth, what is never removed.
     kept: BTreeSet<RelPath>,
     /// Every name of a file of the replica that has several.
-    names: BTreeMap<u64, Vec<&'a RelPath>>,
+    names: BTreeMap<u32, Vec<&'a RelPath>>,
     /// The first name of a source's file, and the replica's file that it stays, if it does.
-    leaders: BTreeMap<u64, (&'a RelPath, Option<u64>)>,
+    leaders: BTreeMap<u32, (&'a RelPath, Option<u32>)>,
     touched: BTreeSet<RelPath>,
     out: Plan,
 }
@@ -277,7 +277,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn link_of(entry: &Entry) -> Option<u64> {
+fn link_of(entry: &Entry) -> Option<u32> {
     match entry.kind {
         Kind::File { link, .. } => link,
         Kind::Dir | Kind::Symlink { .. } | Kind::Special => None,

@@ -148,7 +148,7 @@ impl Model {
         Manifest::from_entries(self.names.iter().map(|(path, node)| {
             let mut entry = self.entry(node).clone();
             if let (Kind::File { link, .. }, Node::File(inode)) = (&mut entry.kind, node) {
-                *link = (names_of(*inode) > 1).then_some(*inode as u64);
+                *link = (names_of(*inode) > 1).then_some(*inode as u32);
             }
             (path.clone(), entry)
         }))
@@ -294,7 +294,7 @@ proptest! {
 
     #[test]
     fn a_plan_does_not_depend_on_the_order_of_discovery(
-        source in any_tree(), replica in any_tree(), rules in any_rules(), shift in 1..100u64,
+        source in any_tree(), replica in any_tree(), rules in any_rules(), shift in 1..100u32,
     ) {
         let renumbered = |manifest: &Manifest| {
             let entries = manifest.clone().into_iter().map(|(path, mut entry)| {

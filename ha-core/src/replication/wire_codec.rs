@@ -128,7 +128,11 @@ impl Writer<'_> {
         self.bytes(name).meta(&entry.meta);
         match &entry.kind {
             Kind::File { size, link, digest } => {
-                self.u8(0).u64(*size).flag(link.is_some()).u64(link.unwrap_or(0)).flag(digest.is_some());
+                self.u8(0)
+                    .u64(*size)
+                    .flag(link.is_some())
+                    .u64(link.unwrap_or(0).into())
+                    .flag(digest.is_some());
                 self.raw(digest.as_ref().map_or(&[], |digest| digest.0.as_slice()))
             }
             Kind::Dir => {
@@ -370,6 +374,8 @@ impl<'a> Reader<'a> {
                 if !linked && link != 0 {
                     return Err(WireError::Malformed("a file without a second name has a link number"));
                 }
+                let link =
+                    u32::try_from(link).map_err(|_| WireError::Malformed("a file's number is too high"))?;
                 Kind::File { size, link: linked.then_some(link), digest: self.digest()?.map(Box::new) }
             }
             1 => {

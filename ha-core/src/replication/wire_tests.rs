@@ -43,7 +43,7 @@ fn any_digest() -> impl Strategy<Value = Option<Digest>> {
 
 fn any_listed() -> impl Strategy<Value = Listed> {
     let kind = prop_oneof![
-        (any::<u64>(), any::<Option<u64>>(), any_digest())
+        (any::<u64>(), any::<Option<u32>>(), any_digest())
             .prop_map(|(size, link, digest)| (Kind::File { size, link, digest: digest.map(Box::new) }, None)),
         any_digest().prop_map(|below| (Kind::Dir, below)),
         any_target().prop_map(|target| (Kind::Symlink { target: target.into() }, None)),
@@ -227,6 +227,21 @@ fn a_count_of_four_billion_entries_allocates_nothing() {
     assert_eq!(decode(&[27, 0, 0xff, 0xff, 0xff, 0xff]), Err(WireError::Malformed("it ends too early")));
     // the same as the length of one field
     assert_eq!(decode(&[5, 0xff, 0xff, 0xff, 0xff, 1]), Err(WireError::Malformed("it ends too early")));
+}
+
+#[test]
+fn a_file_is_numbered_no_higher_than_entries_are() {
+    let kind = Kind::File { size: 1, link: Some(u32::MAX), digest: None };
+    let entry = Entry { kind, meta: Meta::default() };
+    let frame =
+        Frame::Directory { entries: vec![Listed { name: b"a"[..].into(), entry, below: None }], last: true };
+    let mut out = Vec::new();
+    encode(&frame, &mut out).unwrap();
+    assert_eq!(decode(&out[4..]), Ok(frame));
+    // the last field but one: eight bytes, of which the upper four are not used
+    let number = out.len() - 9;
+    out[number + 3] = 1;
+    assert_eq!(decode(&out[4..]), Err(WireError::Malformed("a file's number is too high")));
 }
 
 #[test]

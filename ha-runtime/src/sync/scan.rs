@@ -83,7 +83,7 @@ struct Walk<'a> {
     attributes: Attributes,
     warnings: Vec<String>,
     /// Device and inode of files with several names.
-    links: HashMap<(u32, u32, u64), u64>,
+    links: HashMap<(u32, u32, u64), u32>,
     buffer: Vec<MaybeUninit<u8>>,
     side: Side,
     directories: Vec<(RelPath, Mtime)>,
@@ -194,8 +194,8 @@ impl Walk<'_> {
         Ok(filter.takes_part(&path, kind))
     }
 
-    fn link(&mut self, stat: &Statx) -> Option<u64> {
-        let next = self.links.len() as u64;
+    fn link(&mut self, stat: &Statx) -> Option<u32> {
+        let next = self.links.len() as u32;
         let inode = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
         (stat.stx_nlink > 1).then(|| *self.links.entry(inode).or_insert(next))
     }
