@@ -118,7 +118,11 @@ impl Walk<'_> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut names = RawDir::new(fd, &mut buffer);
         while let Some(name) = names.next() {
-            let name = name.map_err(|error| self.tree.error("list", &here.path, error))?;
+            let name = match name {
+                // removed since it was opened: there is nothing in it any more
+                Err(Errno::NOENT) => break,
+                name => name.map_err(|error| self.tree.error("list", &here.path, error))?,
+            };
             if is_listed(name.file_name()) {
                 self.entry(&here, name.file_name())?;
             }
@@ -128,7 +132,8 @@ impl Walk<'_> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match openat(fd, self.draft.name(below), flags, Mode::empty()) {
                 Ok(inside) => self.directory(&inside, below, depth + 1)?,
-                Err(Errno::NOENT) => self.draft.vanish(below),
+                // removed since it was listed, or something else by now
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.draft.vanish(below),
                 Err(error) => {
                     return Err(self.tree.error("enter", &self.draft.path(below), error).into());
                 }
@@ -153,7 +158,8 @@ impl Walk<'_> {
                     meta.mode = 0;
                     Kind::Symlink { target: target.into_bytes().into() }
                 }
-                Err(Errno::NOENT) => return Ok(()),
+                // removed since, or no link any more
+                Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
                 Err(error) => return Err(self.refused("read the link", here, name, error)),
             },
             FileType::Fifo

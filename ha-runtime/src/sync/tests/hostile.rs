@@ -51,8 +51,7 @@ fn a_link_that_is_swapped_in_while_the_source_is_read_lets_nothing_from_outside_
     let mut arrived = 0;
     let swaps = while_swapped(&pair.near("d"), &pair.near("l"), || {
         for _ in 0..WALKS {
-            // it may find that there is no peace
-            pair.push_with(Box::new(|_| passive_slave()), &any_deletions()).ok();
+            pair.push_with(Box::new(|_| passive_slave()), &any_deletions()).unwrap();
             for name in names_below(&pair.far("")) {
                 let is_file = fs::symlink_metadata(&name).unwrap().is_file();
                 let content = if is_file { fs::read_to_string(&name).unwrap() } else { String::new() };
@@ -141,4 +140,39 @@ fn a_file_becomes_a_directory_and_a_file_again() {
         fs::remove_dir_all(pair.near("x")).unwrap();
         fs::remove_dir_all(pair.near("y")).unwrap();
     }
+}
+
+#[test]
+fn what_comes_grows_and_goes_while_it_is_read_stops_nothing() {
+    let pair = Pair::new();
+    write(pair.near("always"), "there");
+    let over = AtomicBool::new(false);
+    let runs = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let directory = pair.near(format!("spool/{}", turn % 3));
+                write(directory.join("grows"), "");
+                for size in [1_000, 100_000, 400_000] {
+                    fs::write(directory.join("grows"), vec![turn as u8; size]).unwrap();
+                }
+                fs::rename(directory.join("grows"), directory.join("ends")).unwrap();
+                fs::remove_dir_all(&directory).unwrap();
+            }
+        });
+        let mut runs = Vec::new();
+        for _ in 0..WALKS {
+            runs.push(pair.push_with(Box::new(|_| passive_slave()), &any_deletions()));
+        }
+        over.store(true, Ordering::Relaxed);
+        runs
+    });
+    let failed: Vec<_> = runs.iter().filter_map(|run| run.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    let met = runs.iter().flatten().filter(|run| !run.skipped.is_empty()).count();
+    assert!(met > 0, "nothing went while it was read");
+    pair.push_with(Box::new(|_| passive_slave()), &any_deletions()).unwrap();
+    pair.assert_equal();
 }
