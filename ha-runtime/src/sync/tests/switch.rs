@@ -6,10 +6,8 @@ use ha_core::replication::wire::{Action, Frame, Transaction};
 use proptest::prelude::*;
 
 use super::guards::{converse_with, ready_pair, state_of};
-use super::random::{Thing, any_things, make};
+use super::random::{Things, any_things, make};
 use super::*;
-
-type Things = Vec<(String, Thing)>;
 
 const TRANSACTION: Transaction = Transaction { server: 77, id: 1234 };
 
