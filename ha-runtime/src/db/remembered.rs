@@ -16,7 +16,7 @@ pub struct Remembered {
     pub(super) replica: Statements,
 }
 
-/// Statements that one connection has prepared, by their place among those that are executed one after the other.
+/// Statements that one connection has prepared, by their place among those that are executed together.
 #[derive(Debug, Default)]
 pub(super) struct Statements(Vec<(String, Statement)>);
 
