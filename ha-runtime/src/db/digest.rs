@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ha_core::replication::tables::PlannedTable;
+use futures_util::future::try_join_all;
+use ha_core::replication::tables::{Hashed, PlannedTable};
 use tokio_postgres::{Error, Row, Transaction};
 
 use super::remembered::Statements;
@@ -28,11 +29,10 @@ pub(super) async fn digests(
     transaction: &Transaction<'_>,
     tables: &[&PlannedTable],
 ) -> Result<Digests, Error> {
-    let mut digests = Digests::new();
-    for batch in tables.chunks(BATCH) {
-        add(&mut digests, batch, transaction.query_typed(&text(batch), &[]).await?)?;
-    }
-    Ok(digests)
+    let batches = batches(tables);
+    let texts: Vec<String> = batches.iter().map(|batch| text(batch)).collect();
+    let asked = texts.iter().map(|text| transaction.query_typed(text, &[]));
+    read(&batches, try_join_all(asked).await?)
 }
 
 /// The digests of the tables that are asked about in every replication: statements that were planned before are not
@@ -42,12 +42,24 @@ pub(super) async fn usual_digests(
     statements: &mut Statements,
     tables: &[&PlannedTable],
 ) -> Result<Digests, Error> {
-    let mut digests = Digests::new();
-    for (place, batch) in tables.chunks(BATCH).enumerate() {
-        let statement = statements.prepared(transaction, place, &text(batch)).await?;
-        add(&mut digests, batch, transaction.query(&statement, &[]).await?)?;
+    let batches = batches(tables);
+    let mut prepared = Vec::new();
+    for (place, batch) in batches.iter().enumerate() {
+        prepared.push(statements.prepared(transaction, place, &text(batch)).await?);
     }
-    Ok(digests)
+    let asked = prepared.iter().map(|statement| transaction.query(statement, &[]));
+    read(&batches, try_join_all(asked).await?)
+}
+
+/// Which tables each statement reads.
+///
+/// Large ones have statements of their own: each of the server's parallel workers begins by opening every table of its
+/// statement, which for a small one takes longer than to read it.
+fn batches<'a>(tables: &[&'a PlannedTable]) -> Vec<Vec<&'a PlannedTable>> {
+    // only the columns of a large one are hashed by value
+    let is_large = |table: &&PlannedTable| table.columns.iter().any(|column| column.hashed != Hashed::AsRow);
+    let (large, small): (Vec<_>, Vec<_>) = tables.iter().copied().partition(is_large);
+    large.chunks(BATCH).chain(small.chunks(BATCH)).map(<[_]>::to_vec).collect()
 }
 
 fn text(batch: &[&PlannedTable]) -> String {
@@ -55,16 +67,19 @@ fn text(batch: &[&PlannedTable]) -> String {
     each.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-fn add(digests: &mut Digests, batch: &[&PlannedTable], rows: Vec<Row>) -> Result<(), Error> {
-    for row in rows {
-        let (at, rows): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let digest = Digest { rows: rows.unsigned_abs(), sum: row.try_get(2)? };
-        // a server that answers for a table it was not asked for is not believed
-        if let Some(table) = usize::try_from(at).ok().and_then(|at| batch.get(at)) {
-            digests.insert(table.name.clone(), digest);
+fn read(batches: &[Vec<&PlannedTable>], answers: Vec<Vec<Row>>) -> Result<Digests, Error> {
+    let mut digests = Digests::new();
+    for (batch, rows) in batches.iter().zip(answers) {
+        for row in rows {
+            let (at, rows): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let digest = Digest { rows: rows.unsigned_abs(), sum: row.try_get(2)? };
+            // a server that answers for a table it was not asked for is not believed
+            if let Some(table) = usize::try_from(at).ok().and_then(|at| batch.get(at)) {
+                digests.insert(table.name.clone(), digest);
+            }
         }
     }
-    Ok(())
+    Ok(digests)
 }
 
 fn query(at: usize, table: &PlannedTable) -> String {
@@ -72,4 +87,29 @@ fn query(at: usize, table: &PlannedTable) -> String {
     format!(
         "SELECT {at},pg_catalog.count(*),pg_catalog.concat(pg_catalog.sum({digest})) FROM ONLY {relation}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::replication::tables::{Nullability, PlannedColumn, RowKey};
+
+    use super::*;
+
+    #[test]
+    fn large_tables_are_asked_about_apart() {
+        let table = |name: &str, hashed| {
+            let column = PlannedColumn { name: "c".to_owned(), hashed, nullability: Nullability::NotNull };
+            PlannedTable { name: name.to_owned(), columns: vec![column], key: RowKey::WholeRow }
+        };
+        let tables = [
+            table("a", Hashed::AsRow),
+            table("b", Hashed::Text),
+            table("c", Hashed::AsRow),
+            table("d", Hashed::Uuid),
+        ];
+        let batches = batches(&tables.iter().collect::<Vec<_>>());
+        let names: Vec<Vec<&str>> =
+            batches.iter().map(|batch| batch.iter().map(|table| table.name.as_str()).collect()).collect();
+        assert_eq!(names, [["b", "d"], ["a", "c"]]);
+    }
 }
