@@ -60,13 +60,15 @@ fn at(rows: &[RowId]) -> String {
 
 /// Copies what the rewrites say from server to server; returns the number of rows of each table.
 ///
-/// While the last rows of one table are written, the source reads the next one. `done` is told how many tables are.
-pub(super) async fn copy(
+/// While the last rows of one table are written, the source reads the next one; after the last table it is asked `then`,
+/// whose answer is returned as well. `done` is told how many tables are.
+pub(super) async fn copy<T>(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
     rewrites: &[(&PlannedTable, &Rewrite)],
     done: impl Fn(usize),
-) -> Result<Vec<u64>, DbError> {
+    then: impl Future<Output = Result<T, DbError>>,
+) -> Result<(Vec<u64>, T), DbError> {
     let prepared = rewrites.iter().map(|(table, _)| prepare(replica, table));
     let prepared = try_join_all(prepared).await?;
     let mut copied = vec![0; rewrites.len()];
@@ -88,10 +90,10 @@ pub(super) async fn copy(
             last = Some((at, next));
         }
     }
-    if let Some((table, copy)) = last {
-        copied[table] += copy.run().await?;
-    }
-    Ok(copied)
+    let Some((table, copy)) = last else { return Ok((copied, then.await?)) };
+    let (rows, then) = tokio::try_join!(biased; copy.run(), then)?;
+    copied[table] += rows;
+    Ok((copied, then))
 }
 
 /// Which rows to copy, in parts.

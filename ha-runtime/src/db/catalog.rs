@@ -1,6 +1,6 @@
 //! Reads a database's shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -8,6 +8,7 @@ use ha_core::replication::tables::{
     Catalog, Column, Encoding, ForeignKey, Generated, Nullability, OnDelete, PlannedTable, Sequence,
     ServerVersion, Table,
 };
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row, Transaction};
 
 use super::error::DbError;
@@ -33,6 +34,11 @@ const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, pg_catalog.forma
 const SIZES: &str = "SELECT c.relname::text, \
         (pg_catalog.pg_stat_file(pg_catalog.pg_relation_filepath(c.oid), true)).size FROM pg_class c \
     WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind = 'r'";
+
+/// Those of some tables whose file is empty.
+const BARE: &str = "SELECT c.relname::text FROM pg_class c \
+    WHERE c.relnamespace = 'public'::regnamespace::oid AND c.relkind = 'r' AND c.relname::text = ANY ($1) \
+        AND (pg_catalog.pg_stat_file(pg_catalog.pg_relation_filepath(c.oid), true)).size = 0";
 
 /// Keys that hold at every moment, for every row, and for plain columns.
 const KEYS: &str = "SELECT c.relname::text, i.indisprimary, \
@@ -93,6 +99,22 @@ pub(super) async fn remade(
         }
     }
     Ok(None)
+}
+
+/// From this size on, in bytes, it is worth asking whether a table is one of the first to be copied.
+const LARGE: u64 = 1024 * 1024;
+
+/// The source's large tables of which the replica has no row, nor room for one.
+///
+/// Somebody may write one until the table is locked, as with any answer before that.
+pub(super) async fn bare(replica: &Transaction<'_>, source: &Catalog) -> Result<BTreeSet<String>, Error> {
+    let large = source.tables.iter().filter(|(_, table)| table.bytes >= LARGE);
+    let large: Vec<&str> = large.map(|(name, _)| name.as_str()).collect();
+    if large.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let rows = replica.query_typed(BARE, &[(&large, Type::TEXT_ARRAY)]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// Whether a trigger or a rule of any table fires although triggers are off (`ENABLE ALWAYS`, `ENABLE REPLICA`).

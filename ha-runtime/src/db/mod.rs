@@ -6,7 +6,8 @@
 //!    [`ADVISORY_LOCK`], which a takeover holds while telephony runs there ([`Fence`]);
 //! 2. both catalogs are read and compared ([`plan_tables`](ha_core::replication::tables::plan_tables)): another shape is
 //!    refused before anything is touched;
-//! 3. both servers compute the digests of all tables at once;
+//! 3. both servers compute the digests of all tables at once, but for large ones of which the replica has no row: these
+//!    differ, and the source computes theirs while the replica writes the last of them;
 //! 4. the tables that differ are locked against writers (readers go on), compared by digests of groups of rows, finer and
 //!    finer, then of rows, all at the same time; the rows that differ are deleted and then copied anew, with triggers off;
 //! 5. foreign keys between copied tables and those that stay are validated ([`Border`](ha_core::replication::tables::Border));

@@ -10,7 +10,7 @@ use ha_core::replication::wire;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Error, Transaction};
 
 use super::catalog::Shape;
 use super::compare::{Comparison, Counts, Finding, Rewrite};
@@ -182,17 +182,19 @@ async fn write(
     remembered: &mut Remembered,
     options: &Options,
 ) -> Result<DatabaseReport, DbError> {
-    let plan = plan(source, replica, &mut remembered.shape, options).await?;
-    let tables: Vec<&PlannedTable> = plan.tables.iter().collect();
-    let (here, there) = both_digests(source, replica, remembered, &tables).await?;
+    let (plan, names) = plan(source, replica, &mut remembered.shape, options).await?;
+    let is_bare = |table: &&PlannedTable| names.contains(&table.name);
+    let (bare, tables): (Vec<&PlannedTable>, Vec<_>) = plan.tables.iter().partition(is_bare);
+    let (mut here, there) = both_digests(source, replica, remembered, &tables).await?;
 
-    let differs = |table: &&PlannedTable| here.get(&table.name) != there.get(&table.name);
-    let differing: Vec<&PlannedTable> =
-        tables.into_iter().filter(|table| options.mode == Mode::Full || differs(table)).collect();
+    let full = options.mode == Mode::Full;
+    let differs = |table: &&PlannedTable| is_bare(table) || here.get(&table.name) != there.get(&table.name);
+    let differing: Vec<&PlannedTable> = plan.tables.iter().filter(|table| full || differs(table)).collect();
     let apply = options.purpose == Purpose::Apply;
     options.tell(Progress { tables: differing.len(), done: 0 });
-    let copier = Copier { source, replica, options, here: &here, there: &there };
-    let changes = copier.tables(&differing).await?;
+    let copier = Copier { source, replica, options, here: &here, there: &there, bare: &bare };
+    let (changes, digests) = copier.tables(&differing).await?;
+    here.extend(digests);
     options.tell(Progress { tables: differing.len(), done: differing.len() });
     let sequences = apply::sequences(source, replica, &plan.sequences, apply).await?;
     let mut borders = Vec::new();
@@ -208,25 +210,37 @@ async fn write(
     Ok(DatabaseReport { sequences_set, borders, verified, ..report })
 }
 
+/// What is to be copied, and which of these tables are so certain to differ that no digest need say so before they are
+/// copied.
 async fn plan(
     source: &Transaction<'_>,
     replica: &Transaction<'_>,
     known: &mut Option<Shape>,
     options: &Options,
-) -> Result<TablePlan, DbError> {
+) -> Result<(TablePlan, BTreeSet<String>), DbError> {
     let before = known.take();
     let (here, seen) = tokio::try_join!(
         async { catalog::shape(source, before).await.map_err(DbError::source("reading the catalog")) },
         async { catalog::fingerprint(replica).await.map_err(DbError::replica("reading the catalog")) }
     )?;
-    let there = if seen == here.fingerprint {
-        catalog::alike(replica, &here.catalog).await
-    } else {
-        catalog::read(replica).await.map(|shape| shape.catalog)
+    let there = async {
+        if seen == here.fingerprint {
+            catalog::alike(replica, &here.catalog).await
+        } else {
+            catalog::read(replica).await.map(|shape| shape.catalog)
+        }
     };
-    let there = there.map_err(DbError::replica("reading the catalog"))?;
-    let here = &known.insert(here).catalog;
-    Ok(plan_tables(here, &there, &options.exclusions)?)
+    let bare = async {
+        match options.purpose {
+            Purpose::Apply => catalog::bare(replica, &here.catalog).await,
+            // how many rows there would be to copy, only digests say
+            Purpose::DryRun => Ok(BTreeSet::new()),
+        }
+    };
+    let (there, bare) = tokio::try_join!(there, bare).map_err(DbError::replica("reading the catalog"))?;
+    let plan = plan_tables(&here.catalog, &there, &options.exclusions)?;
+    *known = Some(here);
+    Ok((plan, bare))
 }
 
 async fn both_digests(
@@ -239,19 +253,28 @@ async fn both_digests(
     tokio::try_join!(
         async {
             let digests = usual_digests(source, of_source, tables).await;
-            let digests = digests.map_err(DbError::source("computing digests"))?;
-            // only now: what was read is locked against it
-            let remade = catalog::remade(source, tables).await;
-            match remade.map_err(DbError::source("looking for tables that were rewritten"))? {
-                Some(table) => Err(DbError::Remade { table }),
-                None => Ok(digests),
-            }
+            final_digests(source, tables, digests).await
         },
         async {
             let digests = usual_digests(replica, of_replica, tables).await;
             digests.map_err(DbError::replica("computing digests"))
         }
     )
+}
+
+/// The source's digests of these tables, if its snapshot sees what they hold.
+async fn final_digests(
+    source: &Transaction<'_>,
+    tables: &[&PlannedTable],
+    digests: Result<Digests, Error>,
+) -> Result<Digests, DbError> {
+    let digests = digests.map_err(DbError::source("computing digests"))?;
+    // only now: what was read is locked against it
+    let remade = catalog::remade(source, tables).await;
+    match remade.map_err(DbError::source("looking for tables that were rewritten"))? {
+        Some(table) => Err(DbError::Remade { table }),
+        None => Ok(digests),
+    }
 }
 
 /// What was written must be what the source has; its tables are still locked against other writers.
@@ -291,11 +314,15 @@ struct Copier<'a> {
     options: &'a Options,
     here: &'a Digests,
     there: &'a Digests,
+    /// Of which the replica has no rows, and nobody a digest.
+    bare: &'a [&'a PlannedTable],
 }
 
 impl Copier<'_> {
     /// Brings the tables to the source's state, or counts what that would take. One that became equal meanwhile is left out.
-    async fn tables(&self, tables: &[&PlannedTable]) -> Result<Vec<TableChange>, DbError> {
+    ///
+    /// Returns the source's digests of the bare ones as well.
+    async fn tables(&self, tables: &[&PlannedTable]) -> Result<(Vec<TableChange>, Digests), DbError> {
         let apply = self.options.purpose == Purpose::Apply;
         if apply {
             apply::lock(self.replica, tables).await?;
@@ -308,26 +335,48 @@ impl Copier<'_> {
                 Finding::Compared(comparison) => comparison,
                 Finding::Located(part) => compare::compare(self.source, self.replica, table, &part).await?,
             };
-            if comparison.counts != Counts::default() || self.options.mode == Mode::Full {
+            if comparison.counts != Counts::default() || self.is_counted_later(table) {
                 found.push((table, comparison));
             }
         }
         let mut changes: Vec<TableChange> =
             found.iter().map(|(table, found)| change(table, found.counts)).collect();
+        let mut digests = Digests::new();
         if apply {
             let deleted =
                 found.iter().map(|(table, found)| apply::delete(self.replica, table, &found.rewrite));
             let deleted = try_join_all(deleted).await?;
             let rewrites: Vec<_> = found.iter().map(|(table, found)| (*table, &found.rewrite)).collect();
             let done = |done| self.options.tell(Progress { tables: tables.len(), done });
-            let copied = apply::copy(self.source, self.replica, &rewrites, done).await?;
-            if self.options.mode == Mode::Full {
-                for ((change, deleted), copied) in changes.iter_mut().zip(deleted).zip(copied) {
+            let then = self.bare_digests();
+            let (copied, bare) = apply::copy(self.source, self.replica, &rewrites, done, then).await?;
+            digests = bare;
+            for (((change, (table, _)), deleted), copied) in
+                changes.iter_mut().zip(&found).zip(deleted).zip(copied)
+            {
+                if self.is_counted_later(table) {
                     (change.inserted, change.deleted) = (copied, deleted);
                 }
             }
+            let is_none =
+                |change: &TableChange| (change.inserted, change.updated, change.deleted) == (0, 0, 0);
+            changes.retain(|change| self.options.mode == Mode::Full || !is_none(change));
         }
-        Ok(changes)
+        Ok((changes, digests))
+    }
+
+    /// The source's digests of the bare tables: asked for once it has read their rows, and computed while the replica writes
+    /// the last of them.
+    async fn bare_digests(&self) -> Result<Digests, DbError> {
+        if self.bare.is_empty() {
+            return Ok(Digests::new());
+        }
+        final_digests(self.source, self.bare, digests(self.source, self.bare).await).await
+    }
+
+    /// Whether the rows of a table are counted as they are written, and not before.
+    fn is_counted_later(&self, table: &PlannedTable) -> bool {
+        self.options.mode == Mode::Full || self.bare.iter().any(|bare| bare.name == table.name)
     }
 
     async fn look(&self, table: &PlannedTable) -> Result<Finding, DbError> {

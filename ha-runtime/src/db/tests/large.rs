@@ -97,3 +97,39 @@ async fn one_change_in_a_large_table_travels_in_few_bytes() {
         assert!(received < 30_000, "{received} bytes received for one changed row of 30,000 in {table}");
     }
 }
+
+/// Two tables of more than a megabyte, one of which travels in binary form and one as text, and one whose rows are gone.
+const FIRST: &str = "CREATE TYPE mood AS ENUM ('good', 'it''s');
+    CREATE TABLE own (id int PRIMARY KEY, s smallint, b bool, u uuid, v varchar(200), t text NOT NULL, m mood);
+    INSERT INTO own SELECT n, NULLIF(n % 7, 3), n % 3 = 0, md5(n::text)::uuid, repeat('x', n % 150),
+        CASE n % 5 WHEN 0 THEN '' WHEN 1 THEN E'COPY \\\\.\\n\\t\\\\N' ELSE 'ü€' || repeat('y', 90) END,
+        (CASE n % 3 WHEN 0 THEN 'good' WHEN 1 THEN 'it''s' END)::mood FROM generate_series(1, 9000) n;
+    CREATE TABLE other (id int PRIMARY KEY, at timestamptz DEFAULT '2026-11-21 12:00:00.000001+01', a mood[], n numeric(9, 3));
+    INSERT INTO other (id, a, n) SELECT n, '{good,NULL}', n / 7.0 FROM generate_series(1, 20000) n;
+    CREATE TABLE gone (id int PRIMARY KEY, t text);
+    INSERT INTO gone SELECT n, repeat('z', 99) FROM generate_series(1, 12000) n; DELETE FROM gone;";
+
+#[tokio::test]
+async fn an_empty_slave_is_filled_and_the_rows_are_counted() {
+    let Some(server) = pair(FIRST, "", "TRUNCATE own, other, gone").await else { return };
+    let dry = run(&server, &Options { purpose: Purpose::DryRun, ..all() }).await.unwrap();
+    let report = run(&server, &all()).await.unwrap();
+    assert_eq!((counts(&report), report.tables_changed, report.verified), ((29_000, 0, 0), 2, true));
+    assert_eq!(report.changes, dry.changes, "the dry run told the truth");
+    assert_equal(&server, "SELECT * FROM own ORDER BY id").await;
+    assert_equal(&server, "SELECT * FROM other ORDER BY id").await;
+    let again = run(&server, &all()).await.unwrap();
+    assert_eq!((again.changed, again.verified), (0, true));
+}
+
+#[tokio::test]
+async fn an_empty_slave_that_writes_something_else_stays_empty() {
+    let slave = "TRUNCATE own; CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.v := 'other'; RETURN NEW; END $$;
+        CREATE TRIGGER other BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION other();
+        ALTER TABLE own ENABLE ALWAYS TRIGGER other;";
+    let Some(server) = pair(FIRST, "", slave).await else { return };
+    let error = run(&server, &all()).await.unwrap_err();
+    assert!(matches!(&error, DbError::NotEqual { table } if table == "own"), "{error}");
+    assert_eq!(rows(&server.visit("slave").await, "SELECT * FROM own").await.len(), 0);
+}

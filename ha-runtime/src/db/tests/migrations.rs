@@ -44,6 +44,20 @@ async fn a_table_that_is_rewritten_while_a_replication_begins_is_never_emptied_o
 }
 
 #[tokio::test]
+async fn a_large_table_that_is_rewritten_while_an_empty_slave_is_filled_arrives_as_it_became() {
+    let large = "CREATE TABLE large (id int PRIMARY KEY, t text);
+        INSERT INTO large SELECT n, repeat('x', 99) FROM generate_series(1, 12000) n;";
+    let rewritten = "ALTER TABLE large ALTER t TYPE text USING t || '!';";
+    let emptied = "TRUNCATE large; INSERT INTO large VALUES (3, 'three');";
+    for (statements, rows) in [(rewritten, 12_000), (emptied, 1)] {
+        let Some(server) = pair(large, "", "TRUNCATE large").await else { return };
+        let report = meanwhile(&server, statements).await.unwrap();
+        assert_eq!(counts(&report), (rows, 0, 0), "{statements}");
+        assert_equal(&server, "SELECT * FROM large ORDER BY id").await;
+    }
+}
+
+#[tokio::test]
 async fn a_table_that_is_migrated_while_a_replication_begins_stays_as_it_was_on_the_slave() {
     let Some(server) = pair(TENANTS, "", "").await else { return };
     let error = meanwhile(&server, "ALTER TABLE tenants ALTER name TYPE varchar(50);").await.unwrap_err();
