@@ -391,11 +391,12 @@ fn stage_once<S: Read + Write + AsFd>(
     let kept = open(link, generation)?;
     let mut plans = plan_trees(link, accepted, trees, options)?;
     check(&plans, options.guard)?;
-    let kept = match options.compare {
-        Compare::Quick if kept > 0 => ask_kept(link)?,
-        // by size and time is not good enough, or there is nothing
-        Compare::Quick | Compare::Full => KeptContents::new(),
-    };
+    let mut kept = if kept > 0 { ask_kept(link)? } else { KeptContents::new() };
+    match options.compare {
+        Compare::Quick => {}
+        // by size and time is not good enough; a part is digested with the rest
+        Compare::Full => kept.retain(|_, kept| kept.part.is_some()),
+    }
 
     let mut run = Run::default();
     let size = |step: &Step| match step {

@@ -21,9 +21,9 @@ fn noise(seed: u32, size: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(size).collect()
 }
 
-/// What the file at `path` of the source has beside its content.
-fn own_meta(pair: &Pair) -> Meta {
-    let file = fs::File::open(pair.near("large")).unwrap();
+/// What a file of the source has beside its content.
+fn meta_of(pair: &Pair, name: &str) -> Meta {
+    let file = fs::File::open(pair.near(name)).unwrap();
     super::super::scan::meta_of(&file, &super::super::meta::stat_fd(&file).unwrap()).unwrap()
 }
 
@@ -33,7 +33,7 @@ fn begin() -> [Frame; 2] {
 
 fn file(pair: &Pair, size: usize) -> Frame {
     let path = RelPath::new("large").unwrap();
-    Frame::File { generation: GENERATION, dataset: 0, path, size: size as u64, meta: own_meta(pair) }
+    Frame::File { generation: GENERATION, dataset: 0, path, size: size as u64, meta: meta_of(pair, "large") }
 }
 
 fn data(bytes: &[u8]) -> Vec<Frame> {
@@ -80,6 +80,24 @@ fn a_large_content_that_was_cut_goes_on_where_it_was_cut() {
     assert_eq!((report.resumed, report.sent, report.patched), (1, 0, 0));
     assert!(report.bytes_sent < (SIZE - PART + 2_000) as u64, "{report:?}");
     assert_eq!(pair.push().unwrap().changed, 0);
+}
+
+#[test]
+fn a_full_comparison_goes_on_behind_a_part_and_believes_no_whole_content() {
+    let content = noise(1, SIZE);
+    let pair = cut_pair(&content);
+    write(pair.near("small"), "right");
+    let full = PushOptions { compare: Compare::Full, ..PushOptions::default() };
+    let node = pair.node(Box::new(|_| passive_slave()));
+    // of the same size and time, as if the source had changed in between
+    let (path, meta) = (RelPath::new("small").unwrap(), meta_of(&pair, "small"));
+    let small = Frame::File { generation: GENERATION, dataset: 0, path, size: 5, meta };
+    converse_with(&node, &[begin().to_vec(), vec![small], data(b"wrong"), vec![end(b"wrong")]].concat());
+    assert_eq!(kept(&pair).len(), 2);
+    let report = pair.push_with(Box::new(|_| passive_slave()), &full).unwrap();
+    pair.assert_equal();
+    assert_eq!((report.resumed, report.sent), (1, 1));
+    assert_eq!(fs::read_to_string(pair.far("small")).unwrap(), "right");
 }
 
 #[test]
