@@ -127,7 +127,8 @@ fn rows_that_stay_on_their_node_wake_nobody_and_a_slave_that_was_written_to_is_n
 
 #[test]
 fn after_a_failover_changes_wait_for_the_failback_and_come_again_without_an_alert() {
-    let settings = on_change().with("failback", "hold", "\"5s\"");
+    // long enough to see on a busy machine that the master waits for it
+    let settings = on_change().with("failback", "hold", "\"20s\"");
     let Some(pair) = Pair::wazo().settings(settings).database(5, 1).up() else { return };
     await_everything(&pair);
     let cut = pair.lab.cut(Host::Master);

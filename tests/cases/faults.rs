@@ -115,7 +115,11 @@ fn strike_at_random(pair: &Pair, fault: &Fault) {
     let mut old = state(pair, Host::Master);
     assert_eq!(state(pair, Host::Slave), old);
     let (mut met, mut kept_old, mut made_new, mut resumed) = (0, 0, 0, 0);
-    for number in 3..3 + points() {
+    for number in 3..3 + 3 * points() {
+        // few moments may all be too late on a machine that is busy with something else: then there are more
+        if number >= 3 + points() && met > 0 {
+            break;
+        }
         change(pair, number);
         let new = state(pair, Host::Master);
         let moment = match number % 2 {
@@ -158,7 +162,7 @@ fn strike_at_random(pair: &Pair, fault: &Fault) {
     }
     println!(
         "{} moments, {met} of which met it: {kept_old} old, {made_new} new, {resumed} with contents that need not come again",
-        points()
+        kept_old + made_new
     );
     assert!(met > 0, "no replication was struck");
     // few moments may all be early, or late
