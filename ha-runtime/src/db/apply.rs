@@ -210,8 +210,8 @@ async fn values(transaction: &Transaction<'_>, names: &[String]) -> Result<Vec<(
     let each = names
         .iter()
         .enumerate()
-        .map(|(at, name)| format!("SELECT {at} AS at, last_value, is_called FROM {}", sql::relation(name)));
-    let query = each.collect::<Vec<_>>().join(" UNION ALL ") + " ORDER BY at";
+        .map(|(at, name)| format!("SELECT {at},last_value,is_called FROM {}", sql::relation(name)));
+    let query = each.collect::<Vec<_>>().join(" UNION ALL ") + " ORDER BY 1";
     let rows = transaction.query_typed(&query, &[]).await?;
     rows.iter().map(|row| Ok((row.try_get(1)?, row.try_get(2)?))).collect()
 }

@@ -3,7 +3,9 @@
 //! All statements run as a superuser, and whoever may create a function in `public` could have it run by one, with a
 //! signature that fits the arguments better than PostgreSQL's own: `hashtextextended(varchar, bigint)`. So every function is
 //! called as one of `pg_catalog`, operators only with operands of exactly their types, and no cast that a type's owner could
-//! have defined: an enumerated type becomes text by its output function, which is half the work of `concat`.
+//! have defined: an enumerated type becomes text by its output function, which is half the work of `concat`. The exception
+//! is what a digest says once for each of all tables: `count(*)` and `sum` of a bigint have arguments that fit exactly, and of
+//! two that do PostgreSQL takes its own, whose schema it looks into first.
 
 use ha_core::replication::tables::{Hashed, Nullability, PlannedColumn, PlannedTable, RowKey};
 
@@ -14,7 +16,10 @@ pub(super) fn name(name: &str) -> String {
 
 /// A table or sequence of the schema `public`.
 pub(super) fn relation(relation: &str) -> String {
-    format!("public.{}", name(relation))
+    // behind a dot no word is a keyword
+    let is_plain = relation.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && relation.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain { format!("public.{relation}") } else { format!("public.{}", name(relation)) }
 }
 
 /// A text literal that means the same whatever `standard_conforming_strings` says.
@@ -105,6 +110,11 @@ mod tests {
     #[test]
     fn names_and_texts_cannot_leave_their_quotes() {
         assert_eq!(relation("a\"b"), "public.\"a\"\"b\"");
+        for odd in ["", "A", "1a", "ä", "a b", "a.b", "a$", "a'"] {
+            assert_eq!(relation(odd), format!("public.\"{odd}\""));
+        }
+        assert_eq!(relation("user"), "public.user");
+        assert_eq!(relation("_a_1"), "public._a_1");
         assert_eq!(literal("it's \\"), " E'it''s \\\\'");
     }
 
