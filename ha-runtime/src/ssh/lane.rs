@@ -380,6 +380,27 @@ impl Lane {
         }
     }
 
+    /// Whether it has something to do although the socket need not say so: each call on any channel reads for all of them, so
+    /// what came for this one may have been read after its own turn.
+    pub(super) fn was_served_too_early(&self, downward: bool, want_out: bool) -> bool {
+        if self.stage != Stage::Open {
+            return false;
+        }
+        let bytes = || self.channel.read_window().available > 0 || self.channel.eof();
+        let may_read = self.down.is_empty() && self.output != Output::Ended && downward;
+        let may_write = !self.up.is_empty() && !want_out;
+        may_read && bytes() || may_write && self.channel.write_window().remaining > 0
+    }
+
+    /// Whether the far end's close is all that it waits for; whether that was read, no call tells.
+    pub(super) fn awaits_the_close(&self) -> bool {
+        match self.stage {
+            Stage::Open => self.output == Output::Ended,
+            Stage::Closing => true,
+            Stage::Finished | Stage::LetGo | Stage::Closed => false,
+        }
+    }
+
     /// What to wait for at the holder's socket; `None`: nothing.
     pub(super) fn poll_fd(&self, upward: bool) -> Option<PollFd<'_>> {
         if self.stage != Stage::Open {

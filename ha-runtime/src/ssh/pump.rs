@@ -8,6 +8,8 @@
 //! 3. A call that blocks (opening, end of file, closing) is made only while no packet is half sent. When one is due, the
 //!    lanes take nothing new in until it was made.
 //! 4. A keepalive's packet lies on libssh2's stack and is sent only when the socket surely takes it whole.
+//! 5. Each call reads what the socket has, for whatever channel. So the socket is waited for only once no lane has been
+//!    given anything after its turn.
 
 use std::collections::VecDeque;
 use std::net::Shutdown;
@@ -25,6 +27,9 @@ use super::connection::{Connection, silence_limit};
 use super::lane::{Intake, Lane, Pass};
 use super::pace::Pace;
 use crate::far::{Counters, EndingSlot, FarError, FarStream, Wake, Word};
+
+/// Between two looks for a far end's close, which may have been read without notice.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// libssh2 sends no keepalive sooner than this after the one before.
 const LEAST_KEEPALIVE: Duration = Duration::from_secs(2);
@@ -110,6 +115,7 @@ impl Pump {
 
     /// Serves all lanes until nothing moves; whether a packet is half sent then.
     fn settle(&mut self) -> Result<bool, End> {
+        let mut looked_again = false;
         loop {
             self.note_arrivals();
             self.receive_requests()?;
@@ -140,9 +146,16 @@ impl Pump {
                 // Closed on both sides, so that freeing them sends nothing.
                 self.lanes.retain(|lane| !lane.is_closed());
             }
-            if !moved {
+            if moved {
+                looked_again = false;
+                continue;
+            }
+            let downward = self.down.wait().is_none();
+            if looked_again || !self.lanes.iter().any(|lane| lane.was_served_too_early(downward, want_out)) {
                 return Ok(want_out);
             }
+            // once: what no second pass moves cannot be moved
+            looked_again = true;
         }
     }
 
@@ -239,7 +252,8 @@ impl Pump {
         }
         let silence = self.silence(now, listens || want_out)?;
         let paced = if self.lanes.is_empty() { None } else { upward.into_iter().chain(downward).min() };
-        let timeout = [paced, silence].into_iter().flatten().min().map(timespec);
+        let close = self.lanes.iter().any(Lane::awaits_the_close).then_some(CLOSE_INTERVAL);
+        let timeout = [paced, silence, close].into_iter().flatten().min().map(timespec);
 
         let mut tcp = PollFlags::empty();
         tcp.set(PollFlags::IN, listens);

@@ -200,6 +200,29 @@ fn an_idle_channel_outlives_many_keepalives() {
 }
 
 #[test]
+fn an_answer_that_was_read_on_behalf_of_another_channel_does_not_lie_there() {
+    let Some(sshd) = start("") else { return };
+    // no sign of life that would wake the link by the way
+    let silent = super::super::SshTarget { keepalive: Duration::from_secs(3600), ..sshd.target(&["far"]) };
+    let ssh = Ssh::connect(&silent).unwrap();
+    let streams: Vec<FarStream> = (0..4).map(|_| run(&ssh, "exec cat")).collect();
+    thread::scope(|scope| {
+        for stream in &streams {
+            scope.spawn(|| {
+                let mut socket = stream.socket();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut back = [0; 8];
+                for number in 0..5000_u64 {
+                    socket.write_all(&number.to_be_bytes()).unwrap();
+                    socket.read_exact(&mut back).unwrap_or_else(|error| panic!("number {number}: {error}"));
+                    assert_eq!(u64::from_be_bytes(back), number);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn a_program_that_reads_nothing_costs_neither_the_link_nor_the_others() {
     let Some(sshd) = start("") else { return };
     let target = super::super::SshTarget { keepalive: Duration::from_secs(2), ..sshd.target(&["far"]) };
