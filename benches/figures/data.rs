@@ -36,6 +36,13 @@ pub(crate) fn write_files(stage: &Stage) {
     }
 }
 
+/// Removes the small files of both hosts, for the room that they take in the machine's memory.
+pub(crate) fn remove_small_files(stage: &Stage) {
+    for host in [Host::Master, Host::Slave] {
+        stage.lab().sh(host, &format!("rm -rf {VOICEMAIL}/default")).ok();
+    }
+}
+
 /// Replaces the master's rows by those of so many users.
 pub(crate) fn load_rows(stage: &Stage) {
     stage.master.run(&format!("TRUNCATE {}", tables(stage, "true")));

@@ -31,17 +31,19 @@ const SMALLER: u32 = 100;
 pub(crate) fn measure(stage: &mut Stage, arguments: &Arguments) {
     let smaller = if arguments.small { SMALLER } else { 1 };
     let rounds = arguments.rounds();
+    data::remove_small_files(stage);
     let files = FILES.map(|files| {
         stage.scale = stage.scale.with_files(files / smaller);
         data::write_files(stage);
         point(stage, Work::NoFile, files / smaller, rounds)
     });
+    print("small files", &files);
+    data::remove_small_files(stage);
     let users = USERS.map(|users| {
         stage.scale = Scale { users: users / smaller, ..stage.scale };
         data::load_rows(stage);
         point(stage, Work::NoRow, users / smaller, rounds)
     });
-    print("small files", &files);
     print("users", &users);
     if arguments.small {
         eprintln!("no chart is drawn of figures that mean nothing");
