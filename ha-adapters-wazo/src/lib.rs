@@ -52,6 +52,8 @@ pub const PROFILE: Profile = Profile {
     key_comment: "XiVO HA",
     // The documentation: never "a downtime of more than 5 minutes of their basic telephony service".
     promise: Duration::from_secs(300),
+    same_subnet: None,
+    followers: &[],
 };
 
 /// The documentation: minexpiry 3 minutes, maxexpiry 5, defaultexpiry 4. Outside a pair: what the products ship.

@@ -1,6 +1,9 @@
 //! The whole surface of an adapter.
 
+use std::sync::Arc;
+
 use crate::effect::Effect;
+use crate::follow::{Edge, Followers, Pointer, Side, Step};
 use crate::profile::Profile;
 use crate::role::{RoleConfig, RoleError};
 
@@ -34,6 +37,23 @@ pub trait Distribution: Send + Sync {
             ServiceState::Stopped => plan.stop,
         };
         steps.iter().map(|step| Effect::Run(step.command())).collect()
+    }
+
+    /// Other releases of it that differ, by the word that `release` in the settings takes.
+    fn releases(&self) -> &'static [(&'static str, &'static dyn Distribution)] {
+        &[]
+    }
+
+    /// What must be done, and in which order, so that everything beside the pair follows telephony to `side`.
+    fn runbook(&self, _followers: &Followers, _side: Side) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// How the Edge's file names the side that serves; `None`: there is no Edge with this distribution.
+    ///
+    /// Its addresses are checked where the settings are read.
+    fn edge(&self, _edge: &Edge) -> Option<Arc<dyn Pointer>> {
+        None
     }
 }
 

@@ -39,6 +39,21 @@ pub struct Profile {
     pub key_comment: &'static str,
     /// The longest outage that the documents promise.
     pub promise: Duration,
+    /// Why both nodes must be in one subnet; `None`: they need not be.
+    pub same_subnet: Option<&'static str>,
+    /// What may stand beside the pair and has to follow telephony.
+    pub followers: &'static [Follower],
+}
+
+/// What may stand beside a pair: the sections of the settings that a distribution knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follower {
+    /// `[cc]`
+    ContactCentre,
+    /// `[xds]`
+    MediaServers,
+    /// `[edge]`
+    Edge,
 }
 
 /// Who starts replication.

@@ -30,4 +30,6 @@ pub const EXAMPLE: Profile = Profile {
     resync: &[],
     key_comment: "example",
     promise: Duration::from_secs(300),
+    same_subnet: None,
+    followers: &[],
 };
