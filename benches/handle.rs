@@ -64,7 +64,7 @@ impl Peace {
                 Output::Replicate { id, .. } => {
                     self.answers.push_back(Input::Replicated {
                         id: *id,
-                        how: Replicated::Done,
+                        how: Replicated::Done { generation: 1 },
                         took: Duration::ZERO,
                     });
                 }

@@ -76,7 +76,10 @@ pub enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Replicated {
     /// The slave has what this node had when it began.
-    Done,
+    Done {
+        /// The slave's: another one than before means that the slave served meanwhile.
+        generation: u64,
+    },
     /// The slave serves, so that what it has may be newer; nothing was changed there.
     SlaveServes,
     /// It failed, or something else refused it.
@@ -278,6 +281,16 @@ pub struct Record {
     pub maintenance_until: Option<DateTime<Utc>>,
     /// The master handed over on purpose.
     pub peer_yielded: bool,
+    /// When telephony last came to this node and to no other; `None`: not since the role was given. What stands beside
+    /// the pair follows it.
+    #[serde(default)]
+    pub arrived: Option<DateTime<Utc>>,
+    /// To a master: the slave serves, or was not seen to rest since it did.
+    #[serde(default)]
+    pub peer_serves: bool,
+    /// To a master: the slave's generation at the last replication.
+    #[serde(default)]
+    pub peer_generation: Option<u64>,
 }
 
 impl Record {
@@ -290,7 +303,10 @@ impl Record {
             && self.failovers == earlier.failovers
             && self.latched == earlier.latched
             && self.maintenance_until == earlier.maintenance_until
-            && self.peer_yielded == earlier.peer_yielded;
+            && self.peer_yielded == earlier.peer_yielded
+            && self.arrived == earlier.arrived
+            && self.peer_serves == earlier.peer_serves
+            && self.peer_generation == earlier.peer_generation;
         debug_assert_eq!(same, self == earlier, "a generation stands for two roles or activities");
         same
     }
@@ -312,6 +328,25 @@ impl Record {
             latched: false,
             maintenance_until: None,
             peer_yielded: false,
+            arrived: None,
+            peer_serves: false,
+            peer_generation: None,
+        }
+    }
+
+    /// Telephony belongs here from now on, or no longer does: another generation, because of that row.
+    ///
+    /// To a slave it has come with that. To a master it comes when the slave rests, which the slave may do later.
+    pub fn turn(&mut self, active: bool, now: DateTime<Utc>, rule: &str, why: &str) {
+        self.generation += 1;
+        self.active = active;
+        self.since = now;
+        self.rule = rule.to_owned();
+        self.why = why.to_owned();
+        match self.role {
+            Role::Slave if active => self.arrived = Some(now),
+            Role::Master if !active => self.peer_serves = true,
+            Role::Master | Role::Slave | Role::Disabled => {}
         }
     }
 }

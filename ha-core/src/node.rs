@@ -3,6 +3,7 @@
 //! Total: any input in any state, no error, no panic. A failed action is an input.
 
 mod acting;
+mod arriving;
 mod commands;
 mod replicating;
 mod status;
@@ -164,11 +165,8 @@ impl Node {
         let machine = Machine::new(&limits, role.role(), policy.references.len(), &remembered);
         if machine.active() != record.active {
             // telephony runs on a slave whose record says that it does not: what is seen wins
-            record.generation += 1;
-            record.active = machine.active();
-            record.since = now.wall;
-            record.rule = String::new();
-            record.why = "telephony was found running here when the engine started".to_owned();
+            let why = "telephony was found running here when the engine started";
+            record.turn(machine.active(), now.wall, "", why);
         }
         let mut probing = Probing::default();
         if let Some(peer) = role.peer() {
@@ -288,12 +286,13 @@ impl Node {
             Input::Done { .. } => {}
             Input::Observed(observed) => self.step(Event::Observed(observed), &mut out),
             Input::Persisted { generation, written } => self.persisted(generation, written, &mut out),
-            Input::Replicated { id, how, took } => self.replicating.ended(id, how, took, now.mono),
+            Input::Replicated { id, how, took } => self.replicated(id, how, took),
             Input::Changed => self.changed(),
             Input::Command(command) => self.command(command, &mut out),
         }
         self.outcomes(|probing| probing.overdue(now.mono), &mut out);
         self.timers(&mut out);
+        self.watch_the_slave();
         self.remember(&mut out);
         self.probe(&mut out);
         Outputs(out)

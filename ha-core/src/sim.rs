@@ -11,41 +11,12 @@ use chrono::{DateTime, Utc};
 
 use crate::distribution::ServiceState;
 use crate::event::{ActionFailed, ActionId, Command, Input, Output, ProbeId, Record, Replicated, Target};
+pub use crate::follow::Side;
 use crate::health::{ProbeOutcome, Rung};
 use crate::node::{Node, Policy};
 use crate::role::{PeerAddress, RoleConfig};
 use crate::services::Observed;
 use crate::time::{Instant, Now};
-
-/// Which of the two hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// The host that is configured as master.
-    Master,
-    /// The host that is configured as slave.
-    Slave,
-}
-
-impl Side {
-    /// Both.
-    pub const BOTH: [Side; 2] = [Side::Master, Side::Slave];
-
-    /// The other host.
-    pub fn other(self) -> Side {
-        match self {
-            Side::Master => Side::Slave,
-            Side::Slave => Side::Master,
-        }
-    }
-
-    /// Its name in scenarios.
-    pub fn word(self) -> &'static str {
-        match self {
-            Side::Master => "master",
-            Side::Slave => "slave",
-        }
-    }
-}
 
 /// What a host's disk does with the engine's record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +193,7 @@ impl Pair {
             random: 0x9e37_79b9_7f4a_7c15,
             transcript: Vec::new(),
         };
-        for side in Side::BOTH {
+        for side in Side::ALL {
             pair.start_engine(side);
         }
         pair
@@ -332,7 +303,7 @@ impl Pair {
         let end = self.now + wait;
         loop {
             let queued = self.queue.peek().map(|Reverse(one)| one.at);
-            let ticks = Side::BOTH.map(|side| self.tick_at(side));
+            let ticks = Side::ALL.map(|side| self.tick_at(side));
             let Some(next) = ticks.into_iter().flatten().chain(queued).min().filter(|at| *at <= end) else {
                 break;
             };
@@ -341,7 +312,7 @@ impl Pair {
                 let Some(Reverse(one)) = self.queue.pop() else { continue };
                 self.deliver(one.side, one.life, one.what);
             } else {
-                for side in Side::BOTH {
+                for side in Side::ALL {
                     if self.tick_at(side).is_some_and(|at| at <= self.now) {
                         self.feed(side, Input::Tick);
                     }
@@ -386,10 +357,12 @@ impl Pair {
             }
             Happening::Replicated(id, took) => {
                 let there = side.other();
-                let refused = self.node(there).is_some_and(|node| node.record().active);
+                let slave = self.node(there).map(Node::record);
+                let (generation, refused) =
+                    slave.map_or((0, false), |record| (record.generation, record.active));
                 let reached = self.hosts[there as usize].powered && self.path_is_whole();
                 let (how, said) = match (reached, refused) {
-                    (true, false) => (Replicated::Done, "replicated"),
+                    (true, false) => (Replicated::Done { generation }, "replicated"),
                     (true, true) => (Replicated::SlaveServes, "the slave serves and is not replicated to"),
                     (false, _) => (Replicated::Failed, "replication failed"),
                 };

@@ -106,9 +106,11 @@ pub async fn run(
     let (began, clock) = (Utc::now(), Instant::now());
     let mut number = None;
     let mut how = Replicated::Failed;
+    let mut generation = 0;
     let parts = match parts(context, kept, job, progress).await {
-        Ok(Parts { number: confirmed, outcomes }) => {
+        Ok(Parts { slave, number: confirmed, outcomes }) => {
             number = confirmed;
+            generation = slave;
             outcomes
         }
         Err(NotBegun { failure, slave_serves }) => {
@@ -133,7 +135,7 @@ pub async fn run(
     drop(lock);
     let verdict = sum_up(parts);
     if verdict.is_ok() {
-        how = Replicated::Done;
+        how = Replicated::Done { generation };
     }
     Ended { verdict, how, took: clock.elapsed() }
 }
@@ -142,6 +144,8 @@ type PartOutcome = (&'static str, Verdict);
 
 /// What became of the parts that were asked for.
 struct Parts {
+    /// The slave's generation.
+    slave: u64,
     /// Of the replication that the slave has now, if it has confirmed one.
     number: Option<u64>,
     outcomes: Vec<PartOutcome>,

@@ -12,18 +12,15 @@ impl Node {
     /// Telephony belongs here from now on, or no longer does.
     pub(super) fn activity(&mut self, active: bool, cause: Cause, event: Event, out: &mut Vec<Output>) {
         let now = self.now;
-        self.record.generation += 1;
-        self.unwritten = Some(self.record.generation);
-        self.record.active = active;
-        self.record.since = now.wall;
-        (self.record.rule, self.record.why) = match cause {
-            Cause::Verdict => (self.machine.rule().id.to_owned(), self.machine.rule().why.to_owned()),
-            Cause::Command => {
-                let ((id, why), to) = (command_row(event), self.machine.verdict());
-                self.announce(id, why, self.machine.situation().from, to, out);
-                (id.to_owned(), why.to_owned())
-            }
+        let (id, why) = match cause {
+            Cause::Verdict => (self.machine.rule().id, self.machine.rule().why),
+            Cause::Command => command_row(event),
         };
+        self.record.turn(active, now.wall, id, why);
+        self.unwritten = Some(self.record.generation);
+        if cause == Cause::Command {
+            self.announce(id, why, self.machine.situation().from, self.machine.verdict(), out);
+        }
         if self.role.role() != Role::Slave {
             return;
         }

@@ -127,18 +127,18 @@ impl Replicating {
         }
     }
 
-    /// It took so long; what it waited before that, for another one, costs nobody anything.
-    pub(super) fn ended(&mut self, id: ActionId, how: Replicated, took: Duration, now: Instant) {
-        let Some(ended) = self.running.take_if(|running| running.id == id) else { return };
+    /// It took so long; what it waited before that, for another one, costs nobody anything. False: there is no such one.
+    fn ended(&mut self, id: ActionId, how: Replicated, took: Duration, now: Instant) -> bool {
+        let Some(ended) = self.running.take_if(|running| running.id == id) else { return false };
         let rest = took.min(now - ended.began).saturating_mul(REST_FACTOR);
         let succeeded = match how {
-            Replicated::Done => true,
+            Replicated::Done { .. } => true,
             Replicated::SlaveServes if ended.after_change => {
                 if self.change == Change::None {
                     self.change = Change::Declined;
                 }
                 self.rests_until = Some(now + rest.max(FIRST_RETRY));
-                return;
+                return true;
             }
             Replicated::SlaveServes | Replicated::Failed => false,
         };
@@ -149,6 +149,7 @@ impl Replicating {
             self.change = Change::Failed;
         }
         self.rests_until = Some(now + rest.max(SHORTEST_REST * doubled));
+        true
     }
 
     fn began(&mut self, id: ActionId, after_change: bool, now: Instant) {
@@ -175,6 +176,18 @@ fn next_run(policy: &Policy, wall: DateTime<Utc>) -> Option<DateTime<Utc>> {
 }
 
 impl Node {
+    /// A replication ended; one that the slave refuses because it serves says so.
+    pub(super) fn replicated(&mut self, id: ActionId, how: Replicated, took: Duration) {
+        if !self.replicating.ended(id, how, took, self.now.mono) {
+            return;
+        }
+        match how {
+            Replicated::Done { generation } => self.slave_was_heard(generation),
+            Replicated::SlaveServes => self.record.peer_serves = true,
+            Replicated::Failed => {}
+        }
+    }
+
     /// Something that is replicated changed.
     pub(super) fn changed(&mut self) {
         if self.policy.on_change && self.role.role() == Role::Master {

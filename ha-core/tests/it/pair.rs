@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ha_core::event::Command;
 use ha_core::node::Policy;
 use ha_core::sim::{Disk, Pair, Side};
-use ha_core::{health::Verdict, preset};
+use ha_core::{Schedule, health::Verdict, preset};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -14,6 +15,10 @@ const REFERENCE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new
 
 fn policy() -> Policy {
     Policy { references: vec![REFERENCE], ..preset::modern() }
+}
+
+fn replicating() -> Policy {
+    Policy { schedule: Some(Schedule::parse("* * * * *").unwrap()), ..policy() }
 }
 
 fn pair(policy: &Policy) -> Pair {
@@ -29,7 +34,7 @@ fn said(pair: &Pair, side: Side, text: &str) -> Vec<Duration> {
 
 #[test]
 fn ten_minutes_with_a_third_of_one_ways_packets_lost_are_no_takeover() {
-    for lossy in Side::BOTH {
+    for lossy in Side::ALL {
         for seed in 1..=20 {
             let mut pair = pair(&policy());
             pair.seed(seed);
@@ -156,6 +161,72 @@ fn a_start_that_a_frozen_host_could_not_end_ends_without_the_engine_that_was_kil
     assert!(pair.serves(Side::Slave));
 }
 
+/// Where telephony came last, as far as the two nodes know; `None`: it never moved.
+fn last_arrival(pair: &Pair) -> Option<Side> {
+    let arrived = |side| pair.node(side).and_then(|node| node.record().arrived).map(|at| (at, side));
+    Side::ALL.into_iter().filter_map(arrived).max_by_key(|(at, _)| *at).map(|(_, side)| side)
+}
+
+#[test]
+fn telephony_comes_to_the_slave_when_it_takes_over_and_to_the_master_when_the_slave_rests() {
+    let mut pair = pair(&policy());
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), None, "it never moved");
+    pair.crash(Side::Master);
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Slave));
+    pair.boot(Side::Master, true);
+    pair.run(50 * SECOND);
+    assert_eq!(last_arrival(&pair), Some(Side::Slave), "the slave still serves");
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Master));
+    let came = pair.node(Side::Master).unwrap().record().arrived;
+    for side in Side::ALL {
+        pair.kill_engine(side);
+        pair.run(SECOND);
+        pair.start_engine(side);
+        pair.run(MINUTE);
+    }
+    assert_eq!(pair.node(Side::Master).unwrap().record().arrived, came, "an engine's restart is no arrival");
+}
+
+#[test]
+fn telephony_that_is_handed_over_and_asked_back_comes_once_each_way() {
+    let mut pair = pair(&policy());
+    pair.run(MINUTE);
+
+    pair.command(Side::Slave, Command::TakeOver);
+    pair.run(10 * SECOND);
+    pair.command(Side::Master, Command::Yield);
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Slave));
+    pair.command(Side::Master, Command::Resume);
+    pair.run(10 * SECOND);
+    assert_eq!(last_arrival(&pair), Some(Side::Slave), "both serve");
+    pair.command(Side::Slave, Command::StandBy);
+    pair.run(10 * SECOND);
+    let came = pair.node(Side::Master).unwrap().record().arrived;
+    assert_eq!(last_arrival(&pair), Some(Side::Master));
+    pair.run(10 * MINUTE);
+    assert_eq!(pair.node(Side::Master).unwrap().record().arrived, came);
+}
+
+#[test]
+fn a_master_whose_engine_saw_nothing_of_it_learns_from_the_slaves_generation_that_telephony_came_back() {
+    let mut pair = pair(&replicating());
+    pair.run(2 * MINUTE);
+    pair.kill_engine(Side::Master);
+    pair.host(Side::Master).cable = false;
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Slave));
+    pair.host(Side::Master).cable = true;
+    pair.run(10 * MINUTE);
+    assert!(!pair.serves(Side::Slave));
+    pair.start_engine(Side::Master);
+    pair.run(3 * MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Master));
+}
+
 /// One thing that happens to the pair.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
@@ -214,7 +285,7 @@ fn happen(pair: &mut Pair, fault: Fault) {
 fn repair(pair: &mut Pair) {
     pair.references = true;
     pair.loss = [0, 0];
-    for side in Side::BOTH {
+    for side in Side::ALL {
         pair.host(side).cable = true;
         pair.host(side).disk = Disk::Works;
         if pair.host(side).powered {
@@ -242,9 +313,10 @@ proptest! {
         seed: u64,
         script in prop::collection::vec(faults(), 1..25),
     ) {
-        let mut pair = pair(&policy());
+        let mut pair = pair(&replicating());
         pair.seed(seed);
-        pair.run(10 * SECOND);
+        // the master has replicated once, and knows the slave's generation
+        pair.run(70 * SECOND);
         let mut cut_since: Option<Duration> = None;
         // a reference that was silent while the master answered proves nothing any more
         let mut watched = true;
@@ -262,7 +334,7 @@ proptest! {
             }
         }
         repair(&mut pair);
-        let powered = Side::BOTH.map(|side| pair.host(side).powered);
+        let powered = Side::ALL.map(|side| pair.host(side).powered);
         pair.run(SERVES_AGAIN);
         match powered {
             [false, false] => {}
@@ -278,6 +350,11 @@ proptest! {
             prop_assert_eq!(verdict, Verdict::Up);
             prop_assert!(pair.serves(Side::Master));
             prop_assert!(latched || !pair.serves(Side::Slave), "both serve");
+            if !latched {
+                // whoever follows telephony has found it, wherever it went meanwhile
+                let last = last_arrival(&pair);
+                prop_assert!(last != Some(Side::Slave), "what follows telephony is left at the slave");
+            }
         }
     }
 }

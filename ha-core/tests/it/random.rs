@@ -70,7 +70,8 @@ fn commands() -> impl Strategy<Value = Command> {
 }
 
 fn endings() -> impl Strategy<Value = Replicated> {
-    prop::sample::select(vec![Replicated::Done, Replicated::SlaveServes, Replicated::Failed])
+    let others = prop::sample::select(vec![Replicated::SlaveServes, Replicated::Failed]);
+    prop_oneof![(0u64..3).prop_map(|generation| Replicated::Done { generation }), others]
 }
 
 fn given() -> impl Strategy<Value = Given> {

@@ -87,7 +87,7 @@ impl Master {
     }
 
     fn end(&mut self, succeeded: bool) {
-        self.end_as(if succeeded { Replicated::Done } else { Replicated::Failed });
+        self.end_as(if succeeded { Replicated::Done { generation: 1 } } else { Replicated::Failed });
     }
 
     fn end_as(&mut self, how: Replicated) {
@@ -265,7 +265,7 @@ fn what_a_replication_waited_for_another_one_does_not_make_the_rest_longer() {
     master.pass(20 * MINUTE);
     master.give(Input::Changed);
     master.began();
-    master.end_after(Replicated::Done, SECOND);
+    master.end_after(Replicated::Done { generation: 1 }, SECOND);
     assert_eq!(master.waits(), Some(ChangeWaits::Resting));
     master.pass(3 * SECOND);
     assert_eq!((master.began(), master.waits()), (1, Some(ChangeWaits::Running)));

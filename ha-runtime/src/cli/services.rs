@@ -129,11 +129,7 @@ pub(super) fn record(context: &Context, to: ServiceState) -> Result<Recorded, Fa
     if record.active == active {
         return Ok(Recorded::Already);
     }
-    record.active = active;
-    record.generation += 1;
-    record.since = Utc::now();
-    record.rule = String::new();
-    record.why = "by a verb, without a daemon".to_owned();
+    record.turn(active, Utc::now(), "", "by a verb, without a daemon");
     if store.save(&record).is_durable() {
         Ok(Recorded::Changed)
     } else {

@@ -93,7 +93,7 @@ mod tests {
         for (files, database) in scopes.iter().flat_map(|files| scopes.map(|database| (*files, database))) {
             let job = Job { files, database, ..Job::all([10, 0, 0, 1].into()) };
             let compares = [files, database].contains(&Scope::Compared);
-            for how in [Replicated::Done, Replicated::SlaveServes, Replicated::Failed] {
+            for how in [Replicated::Done { generation: 7 }, Replicated::SlaveServes, Replicated::Failed] {
                 assert_eq!(job.waits(how), !compares && how == Replicated::SlaveServes, "{job:?}, {how:?}");
             }
         }

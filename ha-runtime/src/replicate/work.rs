@@ -63,7 +63,7 @@ impl Work<'_> {
         if self.exclusions.is_some() {
             outcomes.push(("database", written.unwrap_or_else(|| Ok(unchanged("database")))));
         }
-        Parts { number, outcomes }
+        Parts { slave: self.switch.generation, number, outcomes }
     }
 
     /// Has the slave switch to what is due, all of it or nothing, and keeps what is known of it then.
@@ -164,7 +164,7 @@ impl Work<'_> {
             };
             outcomes.push(("database", planned));
         }
-        Parts { number: None, outcomes }
+        Parts { slave: self.switch.generation, number: None, outcomes }
     }
 }
 

@@ -1,0 +1,42 @@
+//! When telephony has come to a master and to no other node.
+//!
+//! A slave knows: it takes over. A master that the slave took over from may have served all the time, or comes back from a
+//! crash and knows nothing of it. But it sees whether the slave serves: its telephony answers, or it refuses a
+//! replication for that reason, or takes one and has another generation than at the last, because it served while nobody
+//! looked. When that is over while the master serves, telephony has come home.
+
+use super::Node;
+use crate::health::Verdict;
+use crate::role::Role;
+
+impl Node {
+    /// Looks at the slave's verdict.
+    pub(super) fn watch_the_slave(&mut self) {
+        if self.role.role() != Role::Master || self.machine.maintenance() {
+            return;
+        }
+        match self.machine.verdict() {
+            Verdict::Up if self.machine.ladder().telephony_answers() => self.record.peer_serves = true,
+            Verdict::Up | Verdict::Unknown => {}
+            Verdict::Degraded => self.slave_rests(),
+            // a node that hears nobody at all does not know who serves
+            Verdict::Down if self.machine.isolated() => {}
+            Verdict::Down => self.slave_rests(),
+        }
+    }
+
+    /// A slave of this generation has taken a replication, which none does that serves.
+    pub(super) fn slave_was_heard(&mut self, generation: u64) {
+        let before = self.record.peer_generation.replace(generation);
+        self.record.peer_serves |= before.is_some_and(|before| before != generation);
+        self.slave_rests();
+    }
+
+    /// The slave does not serve, or is gone: if it did, and this master serves, telephony has come here.
+    pub(super) fn slave_rests(&mut self) {
+        if self.record.peer_serves && self.machine.active() {
+            self.record.peer_serves = false;
+            self.record.arrived = Some(self.now.wall);
+        }
+    }
+}
