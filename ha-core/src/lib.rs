@@ -18,6 +18,7 @@ mod probing;
 pub mod profile;
 pub mod replication;
 pub mod role;
+pub mod runbook;
 pub mod scenario;
 pub mod schedule;
 pub mod services;
