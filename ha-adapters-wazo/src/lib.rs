@@ -1,27 +1,24 @@
 //! Wazo as data: what is copied, which commands start and stop telephony, and what a role change does.
 //!
-//! No IO and nothing that decides: constants with their sources, the parser of the role file, and the lowering of a
-//! role change to effects. Sources are named as follows.
+//! No IO and nothing that decides: constants with their sources. Role file and role change are those of every descendant
+//! of sysconfd (`ha-adapters-sysconfd`). Sources are named as follows.
 //!
 //! | name | source |
 //! | --- | --- |
 //! | the documentation | Wazo documentation, "High availability (HA)" |
 //! | the scripts | `xivo-check-master-status`, `xivo-manage-slave-services`, `xivo-master-slave-db-replication`, `wazo-sync` |
-//! | sysconfd | `wazo-sysconfd`, plugin `ha_config` |
-//! | confd | `wazo-confd`, plugins `ha`, `registrar`, `device` |
 
 #![forbid(unsafe_code)]
 // test code may say what it expects
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod files;
-mod role_change;
-mod role_file;
 mod services;
 mod tables;
 
 use std::time::Duration;
 
+use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sentinels, Sysconfd};
 use ha_core::profile::{Direction, Script, SeedRound, SipPlan, SipTimers};
 use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError};
 
@@ -44,7 +41,8 @@ pub const PROFILE: Profile = Profile {
     observe: services::OBSERVATION,
     sip: Some(SIP),
     scripts: SCRIPTS,
-    role_file: role_file::PATH,
+    // sysconfd's file
+    role_file: "/etc/xivo/ha.conf",
     restart: services::RESTART,
     // Devices are resynchronised over confd, which has a call for it: see `Effect::SynchronizeDevices`.
     resync: &[],
@@ -79,17 +77,28 @@ const SCRIPTS: &[(&str, Script)] = &[
     ("xivo-sync", Script::Sync),
 ];
 
+/// The scripts look for the sentinels since 2023 (WAZO-2858).
+const SYSCONFD: Sysconfd = Sysconfd {
+    profile: &PROFILE,
+    sentinels: Some(Sentinels {
+        primary: "/var/lib/wazo/is-primary",
+        secondary: "/var/lib/wazo/is-secondary",
+    }),
+    file_sync: Some("/usr/bin/wazo-sync"),
+    restart_database: SYSTEMD_RESTART_DATABASE,
+};
+
 impl Distribution for Wazo {
     fn profile(&self) -> &'static Profile {
         &PROFILE
     }
 
     fn parse_role(&self, text: Option<&str>) -> Result<RoleConfig, RoleError> {
-        role_file::parse(text)
+        SYSCONFD.parse_role(text)
     }
 
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
-        role_change::apply(change)
+        SYSCONFD.apply_role(change)
     }
 }
 

@@ -146,6 +146,22 @@ pub struct Step {
 }
 
 impl Step {
+    /// One whose failure is reported and does not keep telephony down.
+    pub const fn help(argv: &'static [&'static str], seconds: u64) -> Step {
+        let timeout = Duration::from_secs(seconds);
+        Step { argv, timeout, on_failure: OnFailure::GoOn, before_service: true }
+    }
+
+    /// One without which there is no telephony.
+    pub const fn require(argv: &'static [&'static str], seconds: u64) -> Step {
+        Step { on_failure: OnFailure::Fail, ..Step::help(argv, seconds) }
+    }
+
+    /// One for which no phone waits.
+    pub const fn after(argv: &'static [&'static str], seconds: u64, on_failure: OnFailure) -> Step {
+        Step { on_failure, before_service: false, ..Step::help(argv, seconds) }
+    }
+
     /// The command that runs it.
     pub fn command(&self) -> Command {
         Command {

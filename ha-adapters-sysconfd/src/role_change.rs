@@ -15,10 +15,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::effect::{Block, Command, OnFailure};
+use ha_core::profile::{ServicePlan, SipPlan};
 use ha_core::{Effect, Role, RoleChange, RoleConfig};
 
-use crate::role_file::{self, IS_PRIMARY, IS_SECONDARY};
-use crate::{SIP, services};
+use crate::{Sysconfd, role_file};
 
 /// sysconfd's files, removed and created with the role.
 const CRON_MASTER: &str = "/etc/cron.d/xivo-ha-master";
@@ -28,29 +28,31 @@ const CRON_SLAVE: &str = "/etc/cron.d/xivo-ha-slave";
 const PG_HBA: &str = "/etc/postgresql/*/main/pg_hba.conf";
 const PG_CONF: &str = "/etc/postgresql/*/main/postgresql.conf";
 
-pub(crate) fn apply(change: &RoleChange<'_>) -> Vec<Effect> {
+pub(crate) fn apply(distribution: &Sysconfd, change: &RoleChange<'_>) -> Vec<Effect> {
+    let profile = distribution.profile;
     let (from, to) = (change.from, change.to);
     let mut effects = Vec::new();
-    let sentinel = role_file::sentinel(to.role());
-    for other in [IS_SECONDARY, IS_PRIMARY] {
+    let sentinel = distribution.sentinels.and_then(|sentinels| sentinels.of(to.role()));
+    for other in distribution.sentinels.iter().flat_map(|sentinels| [sentinels.secondary, sentinels.primary])
+    {
         if sentinel != Some(other) {
             effects.push(remove(other));
         }
     }
-    let cron = if change.cron { cron(to) } else { None };
+    let cron = if change.cron { cron(distribution, to) } else { None };
     for other in [CRON_SLAVE, CRON_MASTER] {
         if !matches!(cron, Some((path, _)) if path == other) {
             effects.push(remove(other));
         }
     }
-    effects.push(role_file::write(to));
+    effects.push(write(profile.role_file, role_file::render(to)));
     if change.manage_pbx {
-        effects.extend(expiry(from, to));
+        effects.extend(profile.sip.and_then(|sip| expiry(&sip, from, to)));
         effects.extend(former_registrars(from, to));
     }
-    effects.push(database_access(to, change.database_over_tcp));
+    effects.push(database_access(distribution, to, change.database_over_tcp));
     if to.role() != Role::Slave {
-        effects.push(start_unless_running());
+        effects.push(start_unless_running(&profile.services));
     }
     if let RoleConfig::Master { slave } = to
         && change.manage_pbx
@@ -58,17 +60,17 @@ pub(crate) fn apply(change: &RoleChange<'_>) -> Vec<Effect> {
         effects.push(Effect::BackupRegistrars(Some(slave.ip())));
     }
     if let Some((path, content)) = cron {
-        effects.push(Effect::WriteFile { path: path.to_owned(), content, mode: 0o644 });
+        effects.push(write(path, content));
     }
     if change.restart_services {
-        effects.extend(services::RESTART.iter().map(|step| Effect::Run(step.command())));
+        effects.extend(profile.restart.iter().map(|step| Effect::Run(step.command())));
     }
     // Devices are provd's, and provd does not run on a passive node.
     if change.resync && to.role() != Role::Slave {
         effects.push(Effect::SynchronizeDevices);
     }
     if let Some(path) = sentinel {
-        effects.push(Effect::WriteFile { path: path.to_owned(), content: String::new(), mode: 0o644 });
+        effects.push(write(path, String::new()));
     }
     effects
 }
@@ -77,17 +79,21 @@ fn remove(path: &str) -> Effect {
     Effect::RemoveFile { path: path.to_owned() }
 }
 
+fn write(path: &str, content: String) -> Effect {
+    Effect::WriteFile { path: path.to_owned(), content, mode: 0o644 }
+}
+
 /// The role's cron file, word for word as sysconfd writes it: operators and other tools look for these lines.
-fn cron(role: &RoleConfig) -> Option<(&'static str, String)> {
+fn cron(distribution: &Sysconfd, role: &RoleConfig) -> Option<(&'static str, String)> {
+    let schedule = distribution.profile.schedule;
     match role {
         RoleConfig::Disabled => None,
-        RoleConfig::Master { slave } => Some((
-            CRON_MASTER,
-            format!(
-                "0 * * * * root /usr/sbin/xivo-master-slave-db-replication {slave} >/dev/null\n\
-                 0 * * * * root /usr/bin/wazo-sync >/dev/null\n"
-            ),
-        )),
+        RoleConfig::Master { slave } => {
+            let database = format!("/usr/sbin/xivo-master-slave-db-replication {slave}");
+            let scripts = [Some(database), distribution.file_sync.map(str::to_owned)];
+            let line = |script| format!("{schedule} root {script} >/dev/null\n");
+            Some((CRON_MASTER, scripts.into_iter().flatten().map(line).collect()))
+        }
         RoleConfig::Slave { master } => Some((
             CRON_SLAVE,
             format!("* * * * * root /usr/sbin/xivo-check-master-status {master} >/dev/null\n"),
@@ -97,9 +103,9 @@ fn cron(role: &RoleConfig) -> Option<(&'static str, String)> {
 
 /// "SIP expiry value on master and slave will be automatically updated." A node that is in no pair before and after
 /// is left alone.
-fn expiry(from: &RoleConfig, to: &RoleConfig) -> Option<Effect> {
+fn expiry(sip: &SipPlan, from: &RoleConfig, to: &RoleConfig) -> Option<Effect> {
     match (from.role(), to.role()) {
-        (_, Role::Master | Role::Slave) => Some(Effect::SipExpiry(Some(SIP.paired))),
+        (_, Role::Master | Role::Slave) => Some(Effect::SipExpiry(Some(sip.paired))),
         (Role::Master | Role::Slave, Role::Disabled) => Some(Effect::SipExpiry(None)),
         (Role::Disabled, Role::Disabled) => None,
     }
@@ -114,7 +120,7 @@ fn former_registrars(from: &RoleConfig, to: &RoleConfig) -> Option<Effect> {
 }
 
 /// Lets the master's replication in over TCP, and nobody else; in every other case takes that back.
-fn database_access(role: &RoleConfig, over_tcp: bool) -> Effect {
+fn database_access(distribution: &Sysconfd, role: &RoleConfig, over_tcp: bool) -> Effect {
     let master = match role {
         RoleConfig::Slave { master } if over_tcp => Some(master.ip()),
         RoleConfig::Slave { .. } | RoleConfig::Master { .. } | RoleConfig::Disabled => None,
@@ -138,7 +144,7 @@ fn database_access(role: &RoleConfig, over_tcp: bool) -> Effect {
         ],
         // A reload is not enough for listen_addresses.
         then: Command {
-            argv: ["systemctl", "restart", "postgresql.service"].map(str::to_owned).to_vec(),
+            argv: distribution.restart_database.iter().map(|word| (*word).to_owned()).collect(),
             timeout: Duration::from_secs(60),
             on_failure: OnFailure::Fail,
         },
@@ -155,9 +161,9 @@ fn host_line(master: IpAddr) -> String {
 }
 
 /// A node that is not a slave serves. One that serves already is not touched.
-fn start_unless_running() -> Effect {
+fn start_unless_running(plan: &ServicePlan) -> Effect {
     Effect::RunUnless {
-        check: services::PLAN.status.command(),
-        commands: services::PLAN.start.iter().map(|step| step.command()).collect(),
+        check: plan.status.command(),
+        commands: plan.start.iter().map(|step| step.command()).collect(),
     }
 }

@@ -1,13 +1,10 @@
-//! `/etc/xivo/ha.conf`: which role, with whom.
+//! `ha.conf`: which role, with whom.
 
 use serde::{Deserialize, Serialize};
 
-use ha_core::{Effect, Role, RoleConfig, RoleError};
+use ha_core::{RoleConfig, RoleError};
 
-/// sysconfd's file. The product reads it as well, so its form is the product's.
-pub(crate) const PATH: &str = "/etc/xivo/ha.conf";
-
-/// What the product writes: these two keys, in this order. A key it does not know is refused rather than lost.
+/// What the products write, and read as well: these two keys, in this order. A key it does not know is refused rather than lost.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HaConf {
@@ -20,10 +17,10 @@ const RIGHT: &str = "right is {\"node_type\": \"master\", \"remote_address\": \"
     master's address, or disabled with \"\"; correct it, or remove it and run `configure`";
 
 /// The role that the file names. `None` (no file, as on every new machine) is `disabled`.
-pub(crate) fn parse(text: Option<&str>) -> Result<RoleConfig, RoleError> {
+pub(crate) fn parse(path: &'static str, text: Option<&str>) -> Result<RoleConfig, RoleError> {
     let Some(text) = text else { return Ok(RoleConfig::Disabled) };
     let conf: HaConf = serde_json::from_str(text)
-        .map_err(|err| RoleError::BadFile { file: PATH, why: format!("{err}; {RIGHT}") })?;
+        .map_err(|err| RoleError::BadFile { file: path, why: format!("{err}; {RIGHT}") })?;
     RoleConfig::new(conf.node_type.parse()?, &conf.remote_address)
 }
 
@@ -38,28 +35,15 @@ pub(crate) fn render(role: &RoleConfig) -> String {
     )
 }
 
-/// The effect that makes the role the node's.
-pub(crate) fn write(role: &RoleConfig) -> Effect {
-    Effect::WriteFile { path: PATH.to_owned(), content: render(role), mode: 0o644 }
-}
-
-/// The sentinel that marks the role for the products' own scripts.
-pub(crate) fn sentinel(role: Role) -> Option<&'static str> {
-    match role {
-        Role::Disabled => None,
-        Role::Master => Some(IS_PRIMARY),
-        Role::Slave => Some(IS_SECONDARY),
-    }
-}
-
-/// "This node is a master."
-pub(crate) const IS_PRIMARY: &str = "/var/lib/wazo/is-primary";
-/// "This node is a slave": without it the check script acts on nothing.
-pub(crate) const IS_SECONDARY: &str = "/var/lib/wazo/is-secondary";
-
 #[cfg(test)]
 mod tests {
+    use ha_core::Role;
+
     use super::*;
+
+    fn parse(text: Option<&str>) -> Result<RoleConfig, RoleError> {
+        super::parse("/etc/xivo/ha.conf", text)
+    }
 
     #[test]
     fn what_is_written_is_read_back() {
