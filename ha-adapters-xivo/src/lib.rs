@@ -1,0 +1,121 @@
+//! XiVO as data: what is copied, which commands start and stop telephony, and what a role change does.
+//!
+//! No IO and nothing that decides: constants with their sources. Role file and role change are those of every descendant
+//! of sysconfd (`ha-adapters-sysconfd`). Sources are named as follows.
+//!
+//! | name | source |
+//! | --- | --- |
+//! | the architecture page | XiVO documentation, "Resilience Architecture" |
+//! | the administration page | XiVO documentation, "Resilience Administration" |
+//! | the scripts | `xivo-check-master-status`, `xivo-manage-slave-services`, `xivo-master-slave-db-replication`, `xivo-sync` |
+
+#![forbid(unsafe_code)]
+// test code may say what it expects
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+mod services;
+mod tables;
+
+use std::time::Duration;
+
+use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sysconfd};
+use ha_core::profile::{Dataset, Direction, Follower, Script, SeedRound, SipPlan, SipTimers};
+use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError};
+
+/// XiVO, as its documentation describes it today.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Xivo;
+
+/// XiVO's constants.
+pub const PROFILE: Profile = Profile {
+    name: "xivo",
+    program: "xivo-ha",
+    // The architecture page: "replicated from the master node to the slave every hour (:00)".
+    direction: Direction::Push,
+    schedule: "0 * * * *",
+    // The architecture page: "every minutes", "if more than 3 ping fails". The scripts: 10 s apart.
+    seed_round: SeedRound { pings: 4, spacing: Duration::from_secs(10), every: Duration::from_secs(60) },
+    datasets: DATASETS,
+    database: Some(tables::DATABASE),
+    services: services::PLAN,
+    observe: services::OBSERVATION,
+    sip: Some(SipPlan { paired: sip(60, 120, 300), shipped: SHIPPED }),
+    scripts: SCRIPTS,
+    role_file: "/etc/xivo/ha.conf",
+    restart: services::RESTART,
+    // Devices are resynchronised over confd, which has a call for it: see `Effect::SynchronizeDevices`.
+    resync: &[],
+    // ssh-keygen's -C in `xivo-sync -i`.
+    key_comment: "XiVO HA",
+    // The architecture page: never "a downtime of more than 5 minutes of their basic telephony service".
+    promise: Duration::from_secs(300),
+    same_subnet: Some("DHCP is replicated, so both nodes must serve one VoIP network"),
+    followers: &[Follower::ContactCentre, Follower::MediaServers, Follower::Edge],
+};
+
+/// The architecture page, "File Replication".
+const DATASETS: &[Dataset] = &[
+    tree("/etc/asterisk/extensions_extra.d"),
+    tree("/etc/xivo/asterisk"),
+    tree("/var/lib/asterisk/agi-bin"),
+    tree("/var/lib/asterisk/moh"),
+    tree("/var/lib/xivo/certificates"),
+    tree("/var/lib/xivo/sounds/acd"),
+    tree("/var/lib/xivo/sounds/playback"),
+];
+
+const fn tree(root: &'static str) -> Dataset {
+    let source = "XiVO documentation, Resilience Architecture, \"File Replication\"";
+    Dataset { root, only: &[], exclude: &[], source }
+}
+
+/// The administration page, "SIP Expiry", the values in parentheses.
+const SHIPPED: SipTimers = sip(60, 120, 3600);
+
+const fn sip(min: u64, default: u64, max: u64) -> SipTimers {
+    SipTimers {
+        min: Duration::from_secs(min),
+        default: Duration::from_secs(default),
+        max: Duration::from_secs(max),
+    }
+}
+
+/// The administration page, "Scripts".
+const SCRIPTS: &[(&str, Script)] = &[
+    ("xivo-check-master-status", Script::CheckMaster),
+    ("xivo-manage-slave-services", Script::ManageServices),
+    ("xivo-master-slave-db-replication", Script::ReplicateDatabase),
+    ("xivo-sync", Script::Sync),
+];
+
+/// Sentinels are younger than the fork.
+const SYSCONFD: Sysconfd = Sysconfd {
+    profile: &PROFILE,
+    sentinels: None,
+    file_sync: Some("/usr/bin/xivo-sync"),
+    restart_database: SYSTEMD_RESTART_DATABASE,
+};
+
+impl Distribution for Xivo {
+    fn profile(&self) -> &'static Profile {
+        &PROFILE
+    }
+
+    fn parse_role(&self, text: Option<&str>) -> Result<RoleConfig, RoleError> {
+        SYSCONFD.parse_role(text)
+    }
+
+    fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
+        SYSCONFD.apply_role(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xivo_keeps_every_promise_of_a_distribution() {
+        ha_core::testkit::conformance(&Xivo);
+    }
+}
