@@ -9,6 +9,7 @@ use ha_core::health::RungPolicy;
 use ha_core::{DailyWindow, Profile, Schedule, preset};
 
 use super::error::Invalid;
+use super::followers::{self, Sections};
 use super::quantity::{Rate, Span};
 use super::{
     Alert, Api, Pbx, Phones, Policy, Postgres, Preset, Probe, Replication, Rung, Settings, Ssh, Transport,
@@ -21,7 +22,7 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn refuse<T>(key: &'static str, why: impl Into<String>) -> Result<T, Invalid> {
+pub(super) fn refuse<T>(key: &'static str, why: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid { key, why: why.into() })
 }
 
@@ -33,6 +34,7 @@ fn or(set: Option<Span>, default: Duration) -> Duration {
 pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, Invalid> {
     let preset = file.preset.unwrap_or_default();
     let replication = replication(file.replication.unwrap_or_default(), preset, profile)?;
+    let beside = Sections { cc: file.cc, xds: file.xds, edge: file.edge };
     Ok(Settings {
         preset,
         probe: probe(file.probe.unwrap_or_default(), preset, profile)?,
@@ -44,6 +46,7 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
         pbx: pbx(file.pbx.unwrap_or_default())?,
         alert: alert(file.alert.unwrap_or_default())?,
         api: api(file.api.unwrap_or_default())?,
+        followers: followers::resolve(beside, preset, profile)?,
         replication,
     })
 }

@@ -96,7 +96,7 @@ fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     let (name, value) = table.iter().find(|(name, _)| name.get_ref() == first)?;
     match (rest, value.get_ref()) {
-        (Some(rest), DeValue::Table(inner)) => span_of(inner, rest),
+        (Some(rest), DeValue::Table(inner)) => span_of(inner, rest).or(Some(name.span())),
         (Some(_), _) => None,
         (None, _) => Some(name.span()),
     }

@@ -5,6 +5,7 @@
 
 mod check;
 mod error;
+mod followers;
 mod policy;
 mod print;
 mod quantity;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ha_core::failback::Failback;
+use ha_core::follow::Followers;
 pub use ha_core::health::Rung;
 use ha_core::health::RungPolicy;
 use ha_core::{Profile, Schedule};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub alert: Alert,
     /// The HTTP interface.
     pub api: Api,
+    /// What must follow telephony beside the pair: `[cc]`, `[xds]`, `[edge]`.
+    pub followers: Followers,
 }
 
 /// Two ways to run a pair.

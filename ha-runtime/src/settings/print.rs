@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ha_core::failback::FailbackPolicy;
+use ha_core::follow::{ContactCentre, Edge, MediaServers};
 use ha_core::health::RungPolicy;
 
 use super::quantity::Span;
@@ -12,7 +13,8 @@ use super::{Policy, Settings, raw};
 
 /// The file that gives these settings.
 pub(super) fn spell_out(settings: &Settings) -> raw::File {
-    let Settings { preset, probe, failback, phones, replication, ssh, postgres, pbx, alert, api } = settings;
+    let Settings { preset, probe, failback, phones, replication, ssh, postgres, pbx, alert, api, followers } =
+        settings;
     let span = |duration: Duration| Some(Span(duration));
     let path = |path: &PathBuf| Some(path.display().to_string());
     let (policy, window) = match failback.policy {
@@ -82,5 +84,39 @@ pub(super) fn spell_out(settings: &Settings) -> raw::File {
         }),
         alert: Some(raw::Alert { command: Some(alert.command.clone()) }),
         api: Some(raw::Api { listen: Some(api.listen.to_string()), token_file: path(&api.token_file) }),
+        cc: followers.contact_centre.as_ref().map(contact_centre),
+        xds: followers.media_servers.as_ref().map(media_servers),
+        edge: followers.edge.as_ref().map(edge),
+    }
+}
+
+fn contact_centre(cc: &ContactCentre) -> raw::ContactCentre {
+    raw::ContactCentre {
+        automatic: Some(cc.automatic),
+        master: Some(cc.hosts.master.to_string()),
+        slave: Some(cc.hosts.slave.to_string()),
+        restart: Some(cc.restart.clone()),
+        answers: Some(cc.answers.clone()),
+    }
+}
+
+fn media_servers(xds: &MediaServers) -> raw::MediaServers {
+    raw::MediaServers {
+        servers: Some(xds.names.clone()),
+        command: Some(xds.command.clone()),
+        registered: Some(xds.registered.clone()),
+    }
+}
+
+fn edge(edge: &Edge) -> raw::Edge {
+    raw::Edge {
+        automatic: Some(edge.automatic),
+        host: edge.host.map(|host| host.to_string()),
+        file: Some(edge.file.clone()),
+        apply: Some(edge.apply.clone()),
+        xivo_master: Some(edge.xivo.master.to_string()),
+        xivo_slave: Some(edge.xivo.slave.to_string()),
+        cc_master: Some(edge.cc.master.to_string()),
+        cc_slave: Some(edge.cc.slave.to_string()),
     }
 }

@@ -31,6 +31,9 @@ section!(File {
     pbx: Pbx,
     alert: Alert,
     api: Api,
+    cc: ContactCentre,
+    xds: MediaServers,
+    edge: Edge,
 });
 section!(Probe {
     rungs: Vec<Rung>,
@@ -78,3 +81,21 @@ section!(Postgres { local: String, remote: String });
 section!(Pbx { manage: bool, confd: String, auth: String, key_file: String });
 section!(Alert { command: Vec<String>, });
 section!(Api { listen: String, token_file: String });
+section!(ContactCentre {
+    automatic: bool,
+    master: String,
+    slave: String,
+    restart: Vec<String>,
+    answers: String,
+});
+section!(MediaServers { servers: Vec<String>, command: Vec<String>, registered: String });
+section!(Edge {
+    automatic: bool,
+    host: String,
+    file: String,
+    apply: Vec<String>,
+    xivo_master: String,
+    xivo_slave: String,
+    cc_master: String,
+    cc_slave: String,
+});

@@ -145,7 +145,6 @@ fn a_shorter_interval_takes_the_defaults_of_its_rung_with_it() {
 fn an_unknown_key_is_named_with_file_and_line() {
     for (text, place, name) in [
         ("\nfallback = 1", "/etc/pbx-ha/pbx-ha.toml:2: fallback: ", "unknown field `fallback`"),
-        ("[edge]\nhost = \"x\"", "/etc/pbx-ha/pbx-ha.toml:1: edge: ", "unknown field `edge`"),
         ("[cluster]\n", "/etc/pbx-ha/pbx-ha.toml:1: cluster: ", "unknown field `cluster`"),
         (
             "[probe]\n[probe.host]\n\nintervall = \"1s\"",
@@ -272,3 +271,5 @@ fn over_tcp_the_far_database_is_at_the_peers_address() {
     let tcp = parse("[replication]\ndatabase_transport = \"tcp\"").unwrap();
     assert_eq!(tcp.postgres.remote, "host={peer} user=postgres dbname=asterisk");
 }
+
+mod followers;
