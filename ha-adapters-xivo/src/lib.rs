@@ -13,14 +13,20 @@
 // test code may say what it expects
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod edge;
+mod runbook;
 mod services;
 mod tables;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sysconfd};
+use ha_core::follow::{Edge, Followers, Pointer, Step};
 use ha_core::profile::{Dataset, Direction, Follower, Script, SeedRound, SipPlan, SipTimers};
-use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError};
+use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError, Side};
+
+use edge::EdgeFile;
 
 /// XiVO, as its documentation describes it today.
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,6 +113,14 @@ impl Distribution for Xivo {
 
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
         SYSCONFD.apply_role(change)
+    }
+
+    fn runbook(&self, followers: &Followers, side: Side) -> Vec<Step> {
+        runbook::steps(followers, side)
+    }
+
+    fn edge(&self, edge: &Edge) -> Option<Arc<dyn Pointer>> {
+        Some(Arc::new(EdgeFile::new(edge)))
     }
 }
 
