@@ -34,14 +34,14 @@ struct Variable {
 /// A list that names both sides stays as it is, and agrees with either: to allow both is a configuration of its own. A
 /// variable that is defined twice is switched in both places, although only the last is in force.
 #[derive(Debug, Clone, Copy)]
-pub struct EdgeFile {
+pub(crate) struct EdgeFile {
     xivo: Sides<IpAddr>,
     cc: Sides<IpAddr>,
 }
 
 impl EdgeFile {
     /// Between these sides, whose addresses differ.
-    pub fn new(edge: &Edge) -> EdgeFile {
+    pub(crate) fn new(edge: &Edge) -> EdgeFile {
         EdgeFile { xivo: edge.xivo, cc: edge.cc }
     }
 
