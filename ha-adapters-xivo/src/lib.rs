@@ -126,10 +126,25 @@ impl Distribution for Xivo {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn xivo_keeps_every_promise_of_a_distribution() {
         ha_core::testkit::conformance(&Xivo);
+    }
+
+    /// After a wanted change: `UPDATE_GOLDENS=1 cargo test -p ha-adapters-xivo`, then read the difference.
+    #[test]
+    fn the_profile_and_each_role_change_are_as_reviewed() {
+        for (name, text) in ha_core::testkit::goldens(&Xivo) {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(name);
+            if std::env::var_os("UPDATE_GOLDENS").is_some() {
+                std::fs::write(&path, &text).unwrap();
+            }
+            let golden = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(golden == text, "{} differs; it would now be:\n{text}", path.display());
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 mod conformance;
 mod example;
+mod golden;
 mod model;
 
 pub use crate::sim::{Pair, Side};
 pub use conformance::conformance;
 pub use example::EXAMPLE;
+pub use golden::{goldens, lowered, plain};
