@@ -29,6 +29,19 @@ pub struct Sysconfd {
     pub file_sync: Option<&'static str>,
     /// Restarts PostgreSQL: a reload is not enough for `listen_addresses`.
     pub restart_database: &'static [&'static str],
+    /// What a slave has in the product's own files, and no other role has.
+    pub slave_lines: &'static [SlaveLine],
+}
+
+/// One line in a section of an ini file.
+#[derive(Debug, Clone, Copy)]
+pub struct SlaveLine {
+    /// The file.
+    pub path: &'static str,
+    /// The section, without brackets.
+    pub section: &'static str,
+    /// The line. It is in force over the administrator's own, which stays.
+    pub line: &'static str,
 }
 
 /// [`Sysconfd::restart_database`] where systemd runs it.

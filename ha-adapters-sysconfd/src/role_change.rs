@@ -6,7 +6,7 @@
 //!    right before it acts; without it, it stops nothing on the node that is about to serve;
 //! 2. the former role's cron lines go, then the role file changes;
 //! 3. confd is told while the database is still up: SIP expiry, and former backup registrars;
-//! 4. database access, which may restart PostgreSQL;
+//! 4. database access, which may restart PostgreSQL, and what else the role has in the product's files;
 //! 5. telephony starts unless the new role is slave. Only then does provd run, through which a new master sets the
 //!    registrars;
 //! 6. the new role's cron line, the restarts that were asked for, and last its sentinel.
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use ha_core::effect::{Block, Command, OnFailure};
 use ha_core::profile::{ServicePlan, SipPlan};
-use ha_core::{Effect, Role, RoleChange, RoleConfig};
+use ha_core::{Effect, Role, RoleChange, RoleConfig, ServiceState};
 
-use crate::{Sysconfd, role_file};
+use crate::{SlaveLine, Sysconfd, role_file};
 
 /// sysconfd's files, removed and created with the role.
 const CRON_MASTER: &str = "/etc/cron.d/xivo-ha-master";
@@ -51,7 +51,9 @@ pub(crate) fn apply(distribution: &Sysconfd, change: &RoleChange<'_>) -> Vec<Eff
         effects.extend(former_registrars(from, to));
     }
     effects.push(database_access(distribution, to, change.database_over_tcp));
+    effects.extend(slave_lines(distribution, to));
     if to.role() != Role::Slave {
+        effects.extend(profile.switched(ServiceState::Running));
         effects.push(start_unless_running(&profile.services));
     }
     if let RoleConfig::Master { slave } = to
@@ -130,12 +132,14 @@ fn database_access(distribution: &Sysconfd, role: &RoleConfig, over_tcp: bool) -
         blocks: vec![
             Block {
                 path: PG_HBA.to_owned(),
+                section: None,
                 lines: lines(host_line),
                 // sysconfd's own line, which trusts a former master, or with IPv6 half of the internet
                 replaces: Some("host asterisk postgres".to_owned()),
             },
             Block {
                 path: PG_CONF.to_owned(),
+                section: None,
                 // The last setting in the file is in force: the administrator's own line stays, and is in force
                 // again when the block goes.
                 lines: lines(|_| "listen_addresses = '*'".to_owned()),
@@ -143,12 +147,24 @@ fn database_access(distribution: &Sysconfd, role: &RoleConfig, over_tcp: bool) -
             },
         ],
         // A reload is not enough for listen_addresses.
-        then: Command {
+        then: Some(Command {
             argv: distribution.restart_database.iter().map(|word| (*word).to_owned()).collect(),
             timeout: Duration::from_secs(60),
             on_failure: OnFailure::Fail,
-        },
+        }),
     }
+}
+
+/// What a slave has in the product's own files; every other role has it not.
+fn slave_lines(distribution: &Sysconfd, role: &RoleConfig) -> Option<Effect> {
+    let block = |lines: &SlaveLine| Block {
+        path: lines.path.to_owned(),
+        section: Some(lines.section.to_owned()),
+        lines: Some(lines.line.to_owned()).filter(|_| role.role() == Role::Slave).into_iter().collect(),
+        replaces: None,
+    };
+    let blocks: Vec<Block> = distribution.slave_lines.iter().map(block).collect();
+    (!blocks.is_empty()).then_some(Effect::SetBlocks { blocks, then: None })
 }
 
 /// One host, whatever the family: `/32` on an IPv6 address would let in 2^96 of them.

@@ -86,6 +86,7 @@ const SYSCONFD: Sysconfd = Sysconfd {
     }),
     file_sync: Some("/usr/bin/wazo-sync"),
     restart_database: SYSTEMD_RESTART_DATABASE,
+    slave_lines: &[],
 };
 
 impl Distribution for Wazo {

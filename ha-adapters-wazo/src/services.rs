@@ -40,6 +40,7 @@ pub(crate) const PLAN: ServicePlan = ServicePlan {
 /// `ConditionPathExists=!` on it. Asterisk's packaged unit writes the pid file.
 pub(crate) const OBSERVATION: Observation = Observation {
     disabled_file: Some("/var/lib/wazo/disabled"),
+    switches: &[],
     unit: "asterisk.service",
     pid_file: "/run/asterisk/asterisk.pid",
 };

@@ -14,6 +14,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod edge;
+mod release_1_2;
 mod runbook;
 mod services;
 mod tables;
@@ -27,6 +28,8 @@ use ha_core::profile::{Dataset, Direction, Follower, Script, SeedRound, SipPlan,
 use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError, Side};
 
 use edge::EdgeFile;
+
+pub use release_1_2::{PROFILE as PROFILE_1_2, Xivo12};
 
 /// XiVO, as its documentation describes it today.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,6 +103,7 @@ const SYSCONFD: Sysconfd = Sysconfd {
     sentinels: None,
     file_sync: Some("/usr/bin/xivo-sync"),
     restart_database: SYSTEMD_RESTART_DATABASE,
+    slave_lines: &[],
 };
 
 impl Distribution for Xivo {
@@ -113,6 +117,10 @@ impl Distribution for Xivo {
 
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
         SYSCONFD.apply_role(change)
+    }
+
+    fn releases(&self) -> &'static [(&'static str, &'static dyn Distribution)] {
+        &[("1.2", &Xivo12)]
     }
 
     fn runbook(&self, followers: &Followers, side: Side) -> Vec<Step> {
@@ -135,11 +143,15 @@ mod tests {
         ha_core::testkit::conformance(&Xivo);
     }
 
-    /// After a wanted change: `UPDATE_GOLDENS=1 cargo test -p ha-adapters-xivo`, then read the difference.
     #[test]
     fn the_profile_and_each_role_change_are_as_reviewed() {
-        for (name, text) in ha_core::testkit::goldens(&Xivo) {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(name);
+        compare(&Xivo, "goldens");
+    }
+
+    /// After a wanted change: `UPDATE_GOLDENS=1 cargo test -p ha-adapters-xivo`, then read the difference.
+    pub(crate) fn compare(distribution: &dyn Distribution, directory: &str) {
+        for (name, text) in ha_core::testkit::goldens(distribution) {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory).join(name);
             if std::env::var_os("UPDATE_GOLDENS").is_some() {
                 std::fs::write(&path, &text).unwrap();
             }

@@ -36,6 +36,7 @@ pub(crate) const PLAN: ServicePlan = ServicePlan {
 /// `xivo-service` creates the file in `disable` and deletes it in `enable`.
 pub(crate) const OBSERVATION: Observation = Observation {
     disabled_file: Some("/var/lib/xivo/disabled"),
+    switches: &[],
     unit: "asterisk.service",
     pid_file: "/run/asterisk/asterisk.pid",
 };

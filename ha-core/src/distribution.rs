@@ -29,14 +29,21 @@ pub trait Distribution: Send + Sync {
     /// Everything that a role change does, in the order in which it protects.
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect>;
 
-    /// The commands that bring telephony to `to`.
+    /// What brings telephony to `to`: the plan's commands, with the switches on before the first and off after the last.
+    // a start script that reads that it may not start does not stop either
     fn set_services(&self, to: ServiceState) -> Vec<Effect> {
-        let plan = &self.profile().services;
+        let profile = self.profile();
+        let plan = &profile.services;
         let steps = match to {
             ServiceState::Running => plan.start,
             ServiceState::Stopped => plan.stop,
         };
-        steps.iter().map(|step| Effect::Run(step.command())).collect()
+        let mut effects: Vec<Effect> = steps.iter().map(|step| Effect::Run(step.command())).collect();
+        match to {
+            ServiceState::Running => effects.splice(0..0, profile.switched(to)).for_each(drop),
+            ServiceState::Stopped => effects.extend(profile.switched(to)),
+        }
+        effects
     }
 
     /// Other releases of it that differ, by the word that `release` in the settings takes.

@@ -53,12 +53,12 @@ pub enum Effect {
         /// Which.
         path: String,
     },
-    /// Bring marked blocks of lines into files, then run a command if anything changed.
+    /// Bring marked blocks of lines into files, then run a command, if there is one, when anything changed.
     SetBlocks {
         /// The files and their lines.
         blocks: Vec<Block>,
         /// Run once, only when a file changed (and again when the change is undone).
-        then: Command,
+        then: Option<Command>,
     },
     /// Set the SIP registration expiry over the PBX's API, former values stored; `None` restores them.
     SipExpiry(Option<SipTimers>),
@@ -75,6 +75,9 @@ pub struct Block {
     /// The path; one component may be `*`, which stands for each existing directory there
     /// (`/etc/postgresql/*/main/pg_hba.conf`: every installed version, no compiled-in path).
     pub path: String,
+    /// `None`: the block stands at the end of the file. A name: at the end of that section (`[name]`) of an ini file, the
+    /// last one of that name, where it is in force over the administrator's own line; a file without the section gets it.
+    pub section: Option<String>,
     /// The lines, without line ends. Empty: the block is removed, and the file is as if it had never been there.
     pub lines: Vec<String>,
     /// Prefix of lines *outside the block*, of an older tool's making, that are removed whenever the block is written or
@@ -100,6 +103,20 @@ impl fmt::Display for Command {
     }
 }
 
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.lines.is_empty() { "remove our lines from " } else { "set our lines in " })?;
+        if let Some(section) = &self.section {
+            write!(f, "section [{section}] of ")?;
+        }
+        f.write_str(&self.path)?;
+        if let Some(prefix) = &self.replaces {
+            write!(f, ", and remove lines that begin with \"{prefix}\"")?;
+        }
+        self.lines.iter().try_for_each(|line| write!(f, "\n    | {line}"))
+    }
+}
+
 /// A line for `--dry-run`, the journal and goldens.
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,17 +135,9 @@ impl fmt::Display for Effect {
             }
             Effect::RemoveFile { path } => write!(f, "remove {path}"),
             Effect::SetBlocks { blocks, then } => {
-                for block in blocks {
-                    let what =
-                        if block.lines.is_empty() { "remove our lines from" } else { "set our lines in" };
-                    write!(f, "{what} {}", block.path)?;
-                    match &block.replaces {
-                        Some(prefix) => writeln!(f, ", and remove lines that begin with \"{prefix}\"")?,
-                        None => writeln!(f)?,
-                    }
-                    block.lines.iter().try_for_each(|line| writeln!(f, "    | {line}"))?;
-                }
-                write!(f, "if that changed anything: run {then}")
+                let then = then.iter().map(|then| format!("if that changed anything: run {then}"));
+                let lines: Vec<String> = blocks.iter().map(Block::to_string).chain(then).collect();
+                f.write_str(&lines.join("\n"))
             }
             Effect::SipExpiry(Some(t)) => write!(
                 f,

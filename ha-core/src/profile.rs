@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::effect::{Command, OnFailure};
+use crate::distribution::ServiceState;
+use crate::effect::{Block, Command, Effect, OnFailure};
 
 /// Everything that is constant about a distribution.
 #[derive(Debug)]
@@ -177,10 +178,53 @@ impl Step {
 pub struct Observation {
     /// "Telephony must not run here" while it exists.
     pub disabled_file: Option<&'static str>,
+    /// What says the same when there is no such file: all of them off.
+    pub switches: &'static [Switch],
     /// The telephony daemon's systemd unit, whose cgroup is looked into.
     pub unit: &'static str,
     /// The telephony daemon's pid file.
     pub pid_file: &'static str,
+}
+
+/// An assignment that the start script of a daemon reads: whether it may be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switch {
+    /// The file, which a shell reads: the last assignment is in force.
+    pub path: &'static str,
+    /// The variable.
+    pub name: &'static str,
+    /// Its value when it may.
+    pub on: &'static str,
+    /// Its value when it may not.
+    pub off: &'static str,
+}
+
+impl Switch {
+    /// Whether a file with this text says that the daemon may not be started. A text that assigns
+    /// nothing does not.
+    pub fn is_off(&self, text: &str) -> bool {
+        let assigned = |line: &'_ str| {
+            let value = line.trim_start().strip_prefix(self.name)?.strip_prefix('=')?;
+            Some(value.split([' ', '\t', ';', '#']).next()?.trim_matches(['"', '\'']) == self.off)
+        };
+        text.lines().filter_map(assigned).last().unwrap_or(false)
+    }
+}
+
+impl Profile {
+    /// Brings the switches to where telephony in that state needs them; `None`: there are none.
+    pub fn switched(&self, to: ServiceState) -> Option<Effect> {
+        let block = |switch: &Switch| {
+            let value = match to {
+                ServiceState::Running => switch.on,
+                ServiceState::Stopped => switch.off,
+            };
+            let lines = vec![format!("{}={value}", switch.name)];
+            Block { path: switch.path.to_owned(), section: None, lines, replaces: None }
+        };
+        let blocks: Vec<Block> = self.observe.switches.iter().map(block).collect();
+        (!blocks.is_empty()).then_some(Effect::SetBlocks { blocks, then: None })
+    }
 }
 
 /// SIP registration expiry in a pair and outside.
@@ -214,4 +258,28 @@ pub enum Script {
     ReplicateDatabase,
     /// `wazo-sync [-i]`
     Sync,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_is_off_when_its_last_assignment_says_so() {
+        let switch = Switch { path: "/etc/default/asterisk", name: "RUNASTERISK", on: "yes", off: "no" };
+        for off in
+            ["RUNASTERISK=no", "RUNASTERISK=yes\n  RUNASTERISK=\"no\" # for now\n", "RUNASTERISK='no';"]
+        {
+            assert!(switch.is_off(off), "{off}");
+        }
+        for not in [
+            "",
+            "# RUNASTERISK=no",
+            "RUNASTERISK=no\nRUNASTERISK=yes\n",
+            "RUNASTERISK=nothing",
+            "RUNASTERISK2=no",
+        ] {
+            assert!(!switch.is_off(not), "{not}");
+        }
+    }
 }

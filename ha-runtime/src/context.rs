@@ -25,7 +25,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads the settings: the given file, or the usual one below the root.
+    /// Reads the settings: the given file, or the usual one below the root. They say which release of the distribution
+    /// this node is.
     pub fn load(
         distribution: &'static dyn Distribution,
         root: Root,
@@ -35,25 +36,35 @@ impl Context {
             tracing::warn!("{}: no such file, the defaults hold", path.display());
         }
         let settings_path = config.unwrap_or_else(|| root.path(settings::DEFAULT_PATH));
+        let distribution = settings::release(&settings_path, distribution).map_err(Failure::usage)?;
         let settings = Settings::load(&settings_path, distribution.profile()).map_err(Failure::usage)?;
         Ok(Context { distribution, root, settings_path, settings, way: Way::default() })
     }
 
-    /// With the defaults for settings, whatever the file says: for looking at a node whose settings cannot be read.
+    /// With the defaults for settings, whatever the file says but for the release, if that can be read: for looking at a
+    /// node whose settings cannot be read.
     pub fn with_defaults(
         distribution: &'static dyn Distribution,
         root: Root,
         config: Option<PathBuf>,
     ) -> Context {
         let settings_path = config.unwrap_or_else(|| root.path(settings::DEFAULT_PATH));
+        let distribution = settings::release(&settings_path, distribution).unwrap_or(distribution);
         let settings = Settings::defaults(distribution.profile());
         Context { distribution, root, settings_path, settings, way: Way::default() }
     }
 
-    /// The same node with its settings as they are now. How the other node is reached is no setting.
+    /// The same node with its settings as they are now. How the other node is reached is no setting, and another release
+    /// would be another PBX.
     pub fn reread(&self) -> Result<Context, Failure> {
         let settings =
             Settings::load(&self.settings_path, self.distribution.profile()).map_err(Failure::usage)?;
+        if settings.release != self.settings.release {
+            let path = self.settings_path.display();
+            return Err(Failure::usage(format!(
+                "{path}: release: a process that runs keeps the release that it was started with: end it, and start it again"
+            )));
+        }
         Ok(Context { settings, ..self.clone() })
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use ha_core::profile::Observation;
+use ha_core::profile::{Observation, Switch};
 use ha_core::services::Observed;
 
 use crate::process::Stat;
@@ -13,10 +13,19 @@ use crate::root::Root;
 /// Where systemd keeps a service's control group: unified, hybrid, and version 1.
 const CGROUPS: [&str; 3] = ["system.slice", "unified/system.slice", "systemd/system.slice"];
 
-/// Looks at the pid file, the unit's control group (only on the machine's own root) and the `disabled` file.
+/// Looks at the pid file, the unit's control group (only on the machine's own root), and at what forbids it to run.
 pub fn observe(root: &Root, observation: &Observation) -> Observed {
     let cgroups = root.is_machine().then(|| Path::new("/sys/fs/cgroup"));
     observe_with(root, observation, cgroups)
+}
+
+/// Whether something on this node says that telephony must not run here: it would not start by itself.
+pub fn forbidden(root: &Root, observation: &Observation) -> bool {
+    let is_off = |switch: &Switch| {
+        fs::read(root.path(switch.path)).is_ok_and(|text| switch.is_off(&String::from_utf8_lossy(&text)))
+    };
+    observation.disabled_file.is_some_and(|file| root.path(file).exists())
+        || (!observation.switches.is_empty() && observation.switches.iter().all(is_off))
 }
 
 fn observe_with(root: &Root, observation: &Observation, cgroups: Option<&Path>) -> Observed {
@@ -30,8 +39,11 @@ fn observe_with(root: &Root, observation: &Observation, cgroups: Option<&Path>) 
     if process_of(&pid_file, name) || cgroups.iter().any(|cgroup| populated(cgroup)) {
         return Observed::Running;
     }
-    let disabled = observation.disabled_file.is_some_and(|file| root.path(file).exists());
-    if disabled || pid_file.exists() || !cgroups.is_empty() { Observed::Stopped } else { Observed::Unknown }
+    if forbidden(root, observation) || pid_file.exists() || !cgroups.is_empty() {
+        Observed::Stopped
+    } else {
+        Observed::Unknown
+    }
 }
 
 /// Whether the process that wrote the pid file is alive.
@@ -72,6 +84,7 @@ mod tests {
 
     const ASTERISK: Observation = Observation {
         disabled_file: Some("/var/lib/wazo/disabled"),
+        switches: &[],
         unit: "asterisk.service",
         pid_file: "/run/asterisk/asterisk.pid",
     };
@@ -122,6 +135,24 @@ mod tests {
         assert_eq!(place.observe(), Observed::Stopped);
         child.wait().unwrap();
         assert_eq!(place.observe(), Observed::Stopped);
+    }
+
+    #[test]
+    fn switches_that_are_all_off_say_stopped_where_there_is_no_disabled_file() {
+        const SWITCHES: &[Switch] = &[
+            Switch { path: "/etc/default/asterisk", name: "RUNASTERISK", on: "yes", off: "no" },
+            Switch { path: "/etc/default/monit", name: "startup", on: "1", off: "0" },
+        ];
+        let place = Place::new();
+        let look = || {
+            let switched = Observation { disabled_file: None, switches: SWITCHES, ..ASTERISK };
+            (forbidden(&place.root, &switched), observe(&place.root, &switched))
+        };
+        assert_eq!(look(), (false, Observed::Unknown));
+        place.write("/etc/default/asterisk", "RUNASTERISK=yes\nRUNASTERISK=no\n");
+        assert_eq!(look(), (false, Observed::Unknown), "the supervisor may start it");
+        place.write("/etc/default/monit", "startup=0\n");
+        assert_eq!(look(), (true, Observed::Stopped));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::command;
 use crate::context::Context;
 use crate::effect::{Outcome, Performer};
 use crate::lock::Lock;
-use crate::observe::observe;
+use crate::observe::{forbidden, observe};
 
 /// How long an earlier action is waited for: the longest list that a distribution has.
 const LOCK_PATIENCE: Duration = Duration::from_secs(300);
@@ -69,15 +69,15 @@ pub fn bring(
     Ok(Brought::Done { complaints: complaints.collect() })
 }
 
-/// Whether nothing is to do. Running is asked of the distribution's status command, as the scripts do; stopped is seen by
-/// looking, and only when telephony is also forbidden to start by itself.
+/// Whether nothing is to do. Running is asked of the distribution's status command, as the scripts do, and is not enough
+/// while it is forbidden: what stops would not start again. Stopped is seen by looking, and only when telephony is also
+/// forbidden to start by itself.
 fn is_already(context: &Context, to: ServiceState) -> bool {
+    let observation = &context.profile().observe;
     match to {
-        ServiceState::Running => runs(context),
+        ServiceState::Running => runs(context) && !forbidden(&context.root, observation),
         ServiceState::Stopped => {
-            let observation = &context.profile().observe;
-            let forbidden = observation.disabled_file.is_some_and(|file| context.root.path(file).exists());
-            forbidden && observe(&context.root, observation) == Observed::Stopped
+            forbidden(&context.root, observation) && observe(&context.root, observation) == Observed::Stopped
         }
     }
 }

@@ -232,7 +232,7 @@ fn commands_are_bounded(effects: &[Effect], told: &str) {
         let commands: Vec<&Command> = match effect {
             Effect::Run(command) => vec![command],
             Effect::RunUnless { check, commands } => std::iter::once(check).chain(commands).collect(),
-            Effect::SetBlocks { then, .. } => vec![then],
+            Effect::SetBlocks { then, .. } => then.iter().collect(),
             Effect::WriteFile { .. }
             | Effect::RemoveFile { .. }
             | Effect::SipExpiry(_)
@@ -291,10 +291,11 @@ fn leaving_removes_what_entering_wrote(
     told: &str,
 ) {
     let leave = RoleChange { from: change.to, to: &RoleConfig::Disabled, ..*change };
-    let mut node = Model::default().after(effects).after(&distribution.apply_role(&leave));
+    let new = Model::serving(distribution);
+    let mut node = new.clone().after(effects).after(&distribution.apply_role(&leave));
     let text = node.files.remove(distribution.profile().role_file);
     assert_eq!(distribution.parse_role(text.as_deref()), Ok(RoleConfig::Disabled), "{told}, then disabled");
-    assert_eq!(node, Model::default(), "{told}, then disabled: something is left");
+    assert_eq!(node, new, "{told}, then disabled: something is left");
 }
 
 fn applying_again_changes_nothing(
@@ -303,7 +304,7 @@ fn applying_again_changes_nothing(
     effects: &[Effect],
     told: &str,
 ) {
-    let once = Model::default().after(effects);
+    let once = Model::serving(distribution).after(effects);
     let again = RoleChange { from: change.to, ..*change };
     let twice = once.clone().after(&distribution.apply_role(&again));
     assert_eq!(once, twice, "{told}: the same role again changes something");
@@ -317,7 +318,7 @@ fn the_way_there_leaves_no_trace(
     told: &str,
 ) {
     let new = RoleConfig::Disabled;
-    let start = Model::default().after(&distribution.apply_role(&RoleChange {
+    let start = Model::serving(distribution).after(&distribution.apply_role(&RoleChange {
         from: &new,
         to: change.from,
         ..*change
@@ -325,7 +326,7 @@ fn the_way_there_leaves_no_trace(
     let straight = distribution.apply_role(&RoleChange { from: &new, ..*change });
     assert_eq!(
         start.after(effects),
-        Model::default().after(&straight),
+        Model::serving(distribution).after(&straight),
         "{told}: not what a new node becomes"
     );
 }

@@ -22,7 +22,12 @@ pub const EXAMPLE: Profile = Profile {
     datasets: &[],
     database: None,
     services: ServicePlan { start: &[STEP], stop: &[STEP], status: STEP },
-    observe: Observation { disabled_file: None, unit: "example.service", pid_file: "/run/example.pid" },
+    observe: Observation {
+        disabled_file: None,
+        switches: &[],
+        unit: "example.service",
+        pid_file: "/run/example.pid",
+    },
     sip: None,
     scripts: &[],
     role_file: "/etc/example/role",

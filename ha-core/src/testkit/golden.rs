@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::distribution::{Distribution, RoleChange};
 use crate::effect::OnFailure;
-use crate::profile::{Profile, SipTimers, Step};
+use crate::profile::{Profile, SipTimers, Step, Switch};
 use crate::role::{Role, RoleConfig};
 
 /// Each golden's file name and its text: `profile.txt`, and one for every role change and address family.
@@ -112,6 +112,9 @@ fn description(profile: &Profile, out: &mut String) -> std::fmt::Result {
     writeln!(out, "\nobserved by\n  unit {}\n  pid file {}", observe.unit, observe.pid_file)?;
     if let Some(file) = observe.disabled_file {
         writeln!(out, "  must not run while {file} exists")?;
+    }
+    for Switch { path, name, on, off } in observe.switches {
+        writeln!(out, "  may run with {name}={on} in {path}, must not with {name}={off}")?;
     }
     if let Some(sip) = profile.sip {
         writeln!(out, "\nSIP expiry\n  in a pair: {}", timers(&sip.paired))?;

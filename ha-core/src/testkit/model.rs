@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::distribution::{Distribution, ServiceState};
 use crate::effect::Effect;
 use crate::profile::SipTimers;
 
@@ -10,12 +11,17 @@ use crate::profile::SipTimers;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Model {
     pub(super) files: BTreeMap<String, String>,
-    blocks: BTreeMap<String, Vec<String>>,
+    blocks: BTreeMap<(String, Option<String>), Vec<String>>,
     expiry: Option<SipTimers>,
     registrars: Option<IpAddr>,
 }
 
 impl Model {
+    /// A new machine: no pair, and telephony runs.
+    pub(super) fn serving(distribution: &dyn Distribution) -> Model {
+        Model::default().after(&distribution.set_services(ServiceState::Running))
+    }
+
     pub(super) fn after(mut self, effects: &[Effect]) -> Model {
         for effect in effects {
             match effect {
@@ -27,10 +33,11 @@ impl Model {
                 }
                 Effect::SetBlocks { blocks, .. } => {
                     for block in blocks {
+                        let place = (block.path.clone(), block.section.clone());
                         if block.lines.is_empty() {
-                            self.blocks.remove(&block.path);
+                            self.blocks.remove(&place);
                         } else {
-                            self.blocks.insert(block.path.clone(), block.lines.clone());
+                            self.blocks.insert(place, block.lines.clone());
                         }
                     }
                 }

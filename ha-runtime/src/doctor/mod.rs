@@ -12,6 +12,7 @@
 //! | `sentinels` | any | they say another role than the role file |
 //! | `cron-files` | any | the scripts' cron lines act beside the engine, or are missing in the `seed` preset |
 //! | `database-access` | any | the lines by which a master comes over TCP are missing, or were not removed |
+//! | `role-lines` | any | a line that the role has in the product's own files is missing, or was not removed |
 //! | `trust-lines` | any | a line of the scripts trusts an address; with IPv6 and `/32`, 2^96 of them |
 //! | `open-database` | any | a line trusts a whole network |
 //! | `listen-addresses` | any | the database listens everywhere although replication comes over SSH |

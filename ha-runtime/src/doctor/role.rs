@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ha_core::effect::Block;
-use ha_core::{Effect, PeerAddress, RoleChange, RoleConfig};
+use ha_core::{Effect, PeerAddress, RoleChange, RoleConfig, ServiceState};
 
 use super::Check;
 use crate::addresses;
@@ -89,7 +89,7 @@ pub(super) fn files(context: &Context, role: &RoleConfig) -> Vec<Check> {
             "cron lines of the scripts act beside the engine",
         ),
     };
-    let parts: [Part<'_>; 3] = [
+    let parts: [Part<'_>; 4] = [
         (
             "sentinels",
             "they say the same as the role file",
@@ -103,14 +103,23 @@ pub(super) fn files(context: &Context, role: &RoleConfig) -> Vec<Check> {
             "database-access",
             "PostgreSQL's files are as the role needs them",
             "PostgreSQL's files are not as the role needs them",
-            |effect| matches!(effect, Effect::SetBlocks { .. }),
+            |effect| matches!(effect, Effect::SetBlocks { then: Some(_), .. }),
+        ),
+        (
+            "role-lines",
+            "the product's own files have the role's lines",
+            "the product's own files have not the role's lines",
+            |effect| matches!(effect, Effect::SetBlocks { then: None, .. }),
         ),
     ];
+    // where telephony's switches stand is no matter of the role: a node that has handed over has them off
+    let switched = profile.switched(ServiceState::Running);
     let mut checks = Vec::new();
     for (id, well, wrong, of) in parts {
         let mine: Vec<&Effect> = effects
             .iter()
             .filter(|effect| of(effect) && path_of(effect) != Some(profile.role_file))
+            .filter(|effect| Some(*effect) != switched.as_ref())
             .collect();
         if mine.is_empty() {
             continue;

@@ -3,11 +3,12 @@
 use std::fs;
 
 use ha_core::Role;
+use ha_core::profile::Switch;
 use ha_core::services::Observed;
 
 use super::Check;
 use crate::context::Context;
-use crate::observe::observe;
+use crate::observe::{forbidden, observe};
 
 /// Where the products keep provisioning plugins.
 const PLUGINS: [&str; 2] = ["/var/lib/wazo-provd/plugins", "/var/lib/xivo-provd/plugins"];
@@ -35,8 +36,11 @@ pub(super) fn telephony(context: &Context, role: Role, active: bool) -> Check {
 
 /// The product's own note that telephony must not run here, compared with the role.
 pub(super) fn disabled_file(context: &Context, role: Role, active: bool) -> Option<Check> {
-    let file = context.profile().observe.disabled_file?;
-    let there = context.root.path(file).exists();
+    let observation = &context.profile().observe;
+    let off = |switch: &Switch| format!("{}={} in {}", switch.name, switch.off, switch.path);
+    let file =
+        observation.disabled_file.map(str::to_owned).or_else(|| observation.switches.first().map(off))?;
+    let there = forbidden(&context.root, observation);
     Some(match (role, active, there) {
         (Role::Master, true, true) | (Role::Disabled, _, true) => Check::fail(
             "disabled-file",

@@ -141,7 +141,7 @@ pub(super) fn blocks(root: &Root, program: &str, blocks: &[Block]) -> Result<Vec
             if !seen.insert(target.clone()) {
                 return Err(FileError::TwoBlocks { path: target });
             }
-            let text = blocks::set(&content, program, &block.lines, block.replaces.as_deref())
+            let text = blocks::set(&content, program, block)
                 .map_err(|source| FileError::Block { path: target.clone(), source })?;
             changes.extend(rewritten(target, Former::File { content, attributes }, text, attributes.mode));
         }
@@ -333,6 +333,7 @@ mod tests {
     fn a_star_stands_for_every_directory_that_has_the_file() {
         let (_dir, root) = place();
         let wanted = |lines: &[&str]| Block {
+            section: None,
             path: "/etc/postgresql/*/main/pg_hba.conf".into(),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             replaces: None,

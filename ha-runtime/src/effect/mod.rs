@@ -185,6 +185,7 @@ impl Performer {
                 if self.changes(log, number, &changes)? == Outcome::Unchanged {
                     return Ok(Outcome::Unchanged);
                 }
+                let Some(then) = then else { return Ok(Outcome::Changed) };
                 let (argv, timeout) = (then.argv.clone(), then.timeout);
                 log.save(Record::Then { number, argv, timeout }).map_err(EffectError::Log)?;
                 self.passed(Boundary::Logged);

@@ -148,10 +148,11 @@ fn hba(lines: &[&str]) -> Effect {
     Effect::SetBlocks {
         blocks: vec![Block {
             path: "/etc/postgresql/*/main/pg_hba.conf".to_owned(),
+            section: None,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             replaces: Some("host asterisk postgres".to_owned()),
         }],
-        then: command("systemctl restart postgresql.service"),
+        then: Some(command("systemctl restart postgresql.service")),
     }
 }
 

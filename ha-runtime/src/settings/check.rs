@@ -37,6 +37,7 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
     let beside = Sections { cc: file.cc, xds: file.xds, edge: file.edge };
     Ok(Settings {
         preset,
+        release: file.release,
         probe: probe(file.probe.unwrap_or_default(), preset, profile)?,
         failback: failback(file.failback.unwrap_or_default(), preset)?,
         // safety rules 6.4: a phone's usual 32 s (64 x T1 of RFC 3261, timer B)

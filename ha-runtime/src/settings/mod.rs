@@ -10,6 +10,7 @@ mod policy;
 mod print;
 mod quantity;
 mod raw;
+mod release;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{Place, SettingsError};
 pub use quantity::{QuantityError, Rate, Span};
+pub use release::release;
 
 /// Where the settings are looked for, below the root.
 pub const DEFAULT_PATH: &str = "/etc/pbx-ha/pbx-ha.toml";
@@ -34,6 +36,8 @@ pub const DEFAULT_PATH: &str = "/etc/pbx-ha/pbx-ha.toml";
 pub struct Settings {
     /// Where what is not set comes from.
     pub preset: Preset,
+    /// Which release of the distribution, where it is not today's; see [`release`](fn@release).
+    pub release: Option<String>,
     /// How the peer is watched.
     pub probe: Probe,
     /// When a slave that serves hands back.
@@ -199,10 +203,9 @@ impl Settings {
     ///
     /// Name the file, the line, the key, the value and what would be right.
     pub fn load(path: &Path, profile: &Profile) -> Result<Settings, SettingsError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Settings::parse(&text, path, profile),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Settings::defaults(profile)),
-            Err(source) => Err(SettingsError::Read { path: path.to_owned(), source }),
+        match read(path)? {
+            Some(text) => Settings::parse(&text, path, profile),
+            None => Ok(Settings::defaults(profile)),
         }
     }
 
@@ -215,6 +218,15 @@ impl Settings {
     /// The settings in force as a file that would give them, every key spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(&print::spell_out(self)).expect("strings, numbers and lists in tables are TOML")
+    }
+}
+
+/// A settings file's text; `None`: there is no such file.
+fn read(path: &Path) -> Result<Option<String>, SettingsError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SettingsError::Read { path: path.to_owned(), source }),
     }
 }
 

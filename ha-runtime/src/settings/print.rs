@@ -13,8 +13,20 @@ use super::{Policy, Settings, raw};
 
 /// The file that gives these settings.
 pub(super) fn spell_out(settings: &Settings) -> raw::File {
-    let Settings { preset, probe, failback, phones, replication, ssh, postgres, pbx, alert, api, followers } =
-        settings;
+    let Settings {
+        preset,
+        release,
+        probe,
+        failback,
+        phones,
+        replication,
+        ssh,
+        postgres,
+        pbx,
+        alert,
+        api,
+        followers,
+    } = settings;
     let span = |duration: Duration| Some(Span(duration));
     let path = |path: &PathBuf| Some(path.display().to_string());
     let (policy, window) = match failback.policy {
@@ -32,6 +44,7 @@ pub(super) fn spell_out(settings: &Settings) -> raw::File {
     let service = rung(&probe.service);
     raw::File {
         preset: Some(*preset),
+        release: release.clone(),
         probe: Some(raw::Probe {
             rungs: Some(probe.rungs.clone()),
             reference: Some(probe.reference.iter().map(IpAddr::to_string).collect()),

@@ -22,6 +22,7 @@ macro_rules! section {
 
 section!(File {
     preset: Preset,
+    release: String,
     probe: Probe,
     failback: Failback,
     phones: Phones,

@@ -272,4 +272,66 @@ fn over_tcp_the_far_database_is_at_the_peers_address() {
     assert_eq!(tcp.postgres.remote, "host={peer} user=postgres dbname=asterisk");
 }
 
+/// Today's example, and that of long ago, whose round has one ping more.
+struct Example(&'static Profile);
+
+static LONG_AGO: Profile =
+    Profile { seed_round: ha_core::profile::SeedRound { pings: 4, ..EXAMPLE.seed_round }, ..EXAMPLE };
+
+static RELEASES: &[(&str, &dyn ha_core::Distribution)] = &[("1.2", &Example(&LONG_AGO))];
+
+impl ha_core::Distribution for Example {
+    fn profile(&self) -> &'static Profile {
+        self.0
+    }
+    fn parse_role(&self, _: Option<&str>) -> Result<ha_core::RoleConfig, ha_core::RoleError> {
+        Ok(ha_core::RoleConfig::Disabled)
+    }
+    fn apply_role(&self, _: &ha_core::RoleChange<'_>) -> Vec<ha_core::Effect> {
+        Vec::new()
+    }
+    fn releases(&self) -> &'static [(&'static str, &'static dyn ha_core::Distribution)] {
+        RELEASES
+    }
+}
+
+#[test]
+fn the_release_decides_what_the_defaults_are() {
+    let place = tempfile::tempdir().unwrap();
+    let root = crate::root::Root::new(place.path()).unwrap();
+    let path = place.path().join("pbx-ha.toml");
+    let load = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        crate::context::Context::load(&Example(&EXAMPLE), root.clone(), Some(path.clone()))
+    };
+    let pings = |text: &str| load(text).unwrap().settings.probe.host.down_after();
+    assert_eq!((pings("preset = \"seed\""), pings("preset = \"seed\"\nrelease = \"1.2\"")), (3, 4));
+
+    let context = load("release = \"1.2\"").unwrap();
+    assert!(context.settings.to_toml().contains("release = \"1.2\""), "{}", context.settings.to_toml());
+    assert_eq!(context.reread().unwrap().settings, context.settings);
+    std::fs::write(&path, "").unwrap();
+    assert!(context.reread().unwrap_err().message.contains("started with"));
+
+    for (text, says) in [
+        ("[api]\n[pbx]", None),
+        ("preset = \"seed\"\nrelease = \"1.3\"", Some(":2: release: \"1.3\" is no release of example")),
+        ("release = 1.2", Some(":1: release: invalid type: floating point")),
+    ] {
+        let refusal = load(text).err().map(|failure| failure.message);
+        assert_eq!(refusal.is_some(), says.is_some(), "{refusal:?}");
+        assert!(refusal.is_none_or(|refusal| refusal.contains(says.unwrap())), "{text}");
+    }
+}
+
+#[test]
+fn a_release_that_there_is_not_is_refused_with_those_that_there_are() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("pbx-ha.toml");
+    std::fs::write(&path, "release = \"9\"").unwrap();
+    let refusal = |base| release(&path, base).err().unwrap().to_string();
+    assert!(refusal(&Example(&EXAMPLE)).ends_with("give \"1.2\", or leave the key out for today's"));
+    assert!(refusal(&ha_adapters_wazo::Wazo).ends_with("leave the key out: all releases are alike"));
+}
+
 mod followers;
