@@ -20,6 +20,7 @@ pub mod effect;
 pub mod far;
 pub mod far_node;
 pub mod fence;
+pub mod follow;
 pub mod journal;
 mod leftover;
 pub mod line;

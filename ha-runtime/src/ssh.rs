@@ -8,6 +8,7 @@
 mod admission;
 mod ask;
 mod authorize;
+mod command;
 mod connection;
 mod key;
 mod keypair;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use crate::far::{Counters, Far, FarError, FarStream, Traffic, Wake, Word};
 pub use ask::{Ask, Terminal};
+pub use command::{FarCommand, OUTPUT_LIMIT, Ran, RunError};
 use connection::{Connection, SocketOptions};
 pub use key::{KeySync, KeySyncError, KeySynced, NewHost, agent_starts, sync_key};
 pub use keypair::{KeyError, Origin};
@@ -166,4 +168,4 @@ impl Drop for Ssh {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

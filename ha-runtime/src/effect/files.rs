@@ -152,6 +152,11 @@ pub(super) fn blocks(root: &Root, program: &str, blocks: &[Block]) -> Result<Vec
     Ok(changes)
 }
 
+/// The path on this machine of a path of the layout, symbolic links resolved, below the root.
+pub(crate) fn followed(root: &Root, path: &str) -> Result<PathBuf, FileError> {
+    locate(root, path, Final::Followed)
+}
+
 fn rewritten(target: PathBuf, former: Former, content: Vec<u8>, mode: u32) -> Option<Change> {
     let attributes = match &former {
         Former::File { content: old, .. } if *old == content => return None,

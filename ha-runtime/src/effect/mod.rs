@@ -26,7 +26,7 @@ use crate::root::Root;
 pub use api::{ApiChange, PbxApi, PbxError, Undo};
 use files::Change;
 pub use files::FileError;
-pub(crate) use files::installed;
+pub(crate) use files::{followed, installed};
 pub use outcome::{EffectError, Outcome, PerformError, Performed, RecoverError, Recovered, Step};
 pub use preview::{Line, Would};
 use transaction::{Record, Transaction};

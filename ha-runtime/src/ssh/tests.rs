@@ -1,8 +1,9 @@
 //! The session against a real sshd.
 
+mod command;
 mod database;
 mod keysync;
 mod link;
 mod postgres;
-mod sshd;
+pub(crate) mod sshd;
 mod trust;

@@ -14,16 +14,16 @@ use super::super::SshTarget;
 const SSHD: &str = "/usr/sbin/sshd";
 
 /// A running sshd; ends with its value.
-pub(in super::super) struct Sshd {
-    pub(in super::super) directory: TempDir,
-    pub(in super::super) port: u16,
+pub(crate) struct Sshd {
+    pub(crate) directory: TempDir,
+    pub(crate) port: u16,
     daemon: Child,
 }
 
 /// Starts one, or says on stderr why the test is skipped.
 ///
 /// `extra` goes before the rest of the configuration and wins over it; `{dir}` in it is this sshd's directory.
-pub(in super::super) fn start(extra: &str) -> Option<Sshd> {
+pub(crate) fn start(extra: &str) -> Option<Sshd> {
     if !Path::new(SSHD).is_file() {
         eprintln!("skipped: no {SSHD} on this machine");
         return None;
@@ -68,12 +68,12 @@ pub(in super::super) fn start(extra: &str) -> Option<Sshd> {
 }
 
 impl Sshd {
-    pub(in super::super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// A target with the client's key, the ed25519 host key known, and this command.
-    pub(in super::super) fn target(&self, command: &[&str]) -> SshTarget {
+    pub(crate) fn target(&self, command: &[&str]) -> SshTarget {
         SshTarget {
             user: user(),
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -88,16 +88,16 @@ impl Sshd {
     }
 
     /// The line of known hosts for one of this sshd's keys.
-    pub(in super::super) fn known_host_line(&self, key: &str) -> String {
+    pub(crate) fn known_host_line(&self, key: &str) -> String {
         format!("[127.0.0.1]:{} {}", self.port, public(&self.path(key)))
     }
 
-    pub(in super::super) fn authorized_keys(&self) -> String {
+    pub(crate) fn authorized_keys(&self) -> String {
         fs::read_to_string(self.path("home/.ssh/authorized_keys")).unwrap()
     }
 
     /// Sends a signal to every process of sshd that serves a connection, not to the programs that it started.
-    pub(in super::super) fn signal_sessions(&self, signal: Signal) {
+    pub(crate) fn signal_sessions(&self, signal: Signal) {
         // The direct children: a login as sshd's own user is served by one process each.
         let sessions = children(self.daemon.id());
         assert!(!sessions.is_empty(), "nobody is connected");
@@ -118,13 +118,13 @@ impl Drop for Sshd {
 }
 
 /// Adds a key to those that are admitted, behind these options.
-pub(in super::super) fn authorize(directory: &Path, key: &str, options: &str) {
+pub(crate) fn authorize(directory: &Path, key: &str, options: &str) {
     let file = directory.join("home/.ssh/authorized_keys");
     let before = fs::read_to_string(&file).unwrap_or_default();
     fs::write(file, format!("{before}{options}{}", public(&directory.join(key)))).unwrap();
 }
 
-pub(in super::super) fn keygen(kind: &str, path: &Path) {
+pub(crate) fn keygen(kind: &str, path: &Path) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-N", "", "-C", "test", "-f"])
         .arg(path)
@@ -134,18 +134,18 @@ pub(in super::super) fn keygen(kind: &str, path: &Path) {
 }
 
 /// The public part of a key, with its line end.
-pub(in super::super) fn public(key: &Path) -> String {
+pub(crate) fn public(key: &Path) -> String {
     fs::read_to_string(key.with_extension("pub")).unwrap()
 }
 
 /// The example program that plays the far end.
-pub(in super::super) fn far_end() -> String {
+pub(crate) fn far_end() -> String {
     let program = std::env::current_exe().unwrap().parent().unwrap().join("../examples/far-end");
     assert!(program.is_file(), "run `cargo build -p ha-runtime --example far-end` first");
     program.canonicalize().unwrap().into_os_string().into_string().unwrap()
 }
 
-pub(in super::super) fn user() -> String {
+pub(crate) fn user() -> String {
     String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap().trim().to_owned()
 }
 

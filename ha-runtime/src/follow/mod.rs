@@ -1,0 +1,6 @@
+//! Machines beside the pair that must follow telephony.
+
+pub(crate) mod file;
+pub mod place;
+
+pub use place::{Outcome, TaskError, carry_out};
