@@ -19,15 +19,12 @@ mod runbook;
 mod services;
 mod tables;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sysconfd};
-use ha_core::follow::{Edge, Followers, Pointer, Step};
+use ha_core::follow::{Edge, EnvFile, Followers, Step};
 use ha_core::profile::{Dataset, Direction, Follower, Script, SeedRound, SipPlan, SipTimers};
 use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError, Side};
-
-use edge::EdgeFile;
 
 pub use release_1_2::{PROFILE as PROFILE_1_2, Xivo12};
 
@@ -127,8 +124,8 @@ impl Distribution for Xivo {
         runbook::steps(followers, side)
     }
 
-    fn edge(&self, edge: &Edge) -> Option<Arc<dyn Pointer>> {
-        Some(Arc::new(EdgeFile::new(edge)))
+    fn edge(&self, edge: &Edge) -> Option<EnvFile> {
+        Some(edge::file(edge))
     }
 }
 

@@ -1,14 +1,12 @@
 //! What must follow telephony to the side that serves: contact centre, media servers, Edge.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::Side;
 use ha_core::follow::{ContactCentre, Edge, Followers, MediaServers, Place, Step, Task, Wanted};
 
-use crate::edge::EdgeFile;
-use crate::services;
+use crate::{edge, services};
 
 /// The administration page: wait "for the services to be ready on the target xivo" before anything else.
 const SERVICES: &str = "services";
@@ -95,7 +93,7 @@ fn follow_mds(mds: &MediaServers) -> Vec<Step> {
 /// The administration page, Edge Deployment: the four variables, then `edge-dcomp up -d`.
 fn follow_edge(edge: &Edge, side: Side) -> Vec<Step> {
     let Some(host) = edge.host else { return Vec::new() };
-    let point = Task::Point { path: edge.file.clone(), pointer: Arc::new(EdgeFile::new(edge)), to: side };
+    let point = Task::Point { path: edge.file.clone(), names: edge::file(edge), to: side };
     let back = format!("`xivo-ha edge switch {}`", side.other());
     let file = Step {
         id: EDGE_FILE.to_owned(),

@@ -1,9 +1,7 @@
 //! The whole surface of an adapter.
 
-use std::sync::Arc;
-
 use crate::effect::Effect;
-use crate::follow::{Edge, Followers, Pointer, Side, Step};
+use crate::follow::{Edge, EnvFile, Followers, Side, Step};
 use crate::profile::Profile;
 use crate::role::{RoleConfig, RoleError};
 
@@ -59,7 +57,7 @@ pub trait Distribution: Send + Sync {
     /// How the Edge's file names the side that serves; `None`: there is no Edge with this distribution.
     ///
     /// Its addresses are checked where the settings are read.
-    fn edge(&self, _edge: &Edge) -> Option<Arc<dyn Pointer>> {
+    fn edge(&self, _edge: &Edge) -> Option<EnvFile> {
         None
     }
 }

@@ -3,12 +3,15 @@
 //! Plain data: the settings name the machines, a distribution lowers them to the ordered [`Step`]s of a runbook, the
 //! runtime carries the steps out (`crate::runbook` says which is next).
 
+mod env_file;
+
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use env_file::{EnvFile, EnvFileError, Variable};
 
 /// The two nodes by their role: which of them serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -170,7 +173,7 @@ pub enum Task {
         /// The file.
         path: String,
         /// How it names the sides.
-        pointer: Arc<dyn Pointer>,
+        names: EnvFile,
         /// The side.
         to: Side,
     },
@@ -214,24 +217,6 @@ impl fmt::Debug for Task {
     }
 }
 
-/// How a text file names the side that serves. Pure: text in, text out.
-pub trait Pointer: Send + Sync {
-    /// Which side it points at, variable by variable.
-    ///
-    /// # Errors
-    ///
-    /// What of the file cannot be read, and what would be right.
-    fn points_at(&self, text: &str) -> Result<PointsAt, PointerError>;
-
-    /// The same text, pointing at `side`: what does not name a side is as it was, to the byte. Done twice, it is as done
-    /// once.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Pointer::points_at`]; nothing is changed.
-    fn pointed_at(&self, text: &str, side: Side) -> Result<String, PointerError>;
-}
-
 /// Where a file points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PointsAt {
@@ -240,8 +225,3 @@ pub struct PointsAt {
     /// Each variable with its value as written and the side that it names, in the file's order.
     pub variables: Vec<(String, String, Option<Side>)>,
 }
-
-/// A file that names no side, or not as expected: the variable or line, its value, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PointerError(pub String);

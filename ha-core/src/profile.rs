@@ -207,7 +207,7 @@ impl Switch {
             let value = line.trim_start().strip_prefix(self.name)?.strip_prefix('=')?;
             Some(value.split([' ', '\t', ';', '#']).next()?.trim_matches(['"', '\'']) == self.off)
         };
-        text.lines().filter_map(assigned).last().unwrap_or(false)
+        text.lines().filter_map(assigned).next_back().unwrap_or(false)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ha_core::effect::{Command, OnFailure};
-use ha_core::follow::{Place, Pointer, PointerError, Side, Task, Wanted};
+use ha_core::follow::{EnvFile, EnvFileError, Place, Side, Task, Wanted};
 
 use super::file::TextFile;
 use crate::command::{self, CommandError};
@@ -73,11 +73,11 @@ pub enum TaskError {
     Path(#[from] FileError),
     /// The file names no side. Nothing was changed.
     #[error("{file}: {source}")]
-    Pointer {
+    Names {
         /// Its path, and the machine.
         file: String,
         /// What it says, and what would be right.
-        source: PointerError,
+        source: EnvFileError,
     },
     /// Nobody answers.
     #[error("{url} does not answer: {why}")]
@@ -122,9 +122,9 @@ pub fn carry_out(
             let said = run_there(context, host, argv, directory.as_deref(), timeout)?;
             checked(output, said, argv)
         }
-        (Task::Point { path, pointer, to }, place) => {
+        (Task::Point { path, names, to }, place) => {
             let file = text_file(context, place, path)?;
-            point(&file, pointer.as_ref(), *to, deadline).map(|changed| Outcome::Pointed { changed })
+            point(&file, names, *to, deadline).map(|changed| Outcome::Pointed { changed })
         }
         (Task::Ask { url }, _) => ask(url, timeout),
     }
@@ -170,14 +170,14 @@ fn checked(wanted: &Wanted, said: String, argv: &[String]) -> Result<Outcome, Ta
 /// Points the file at the side; whether it had to be changed.
 pub(crate) fn point(
     file: &TextFile,
-    pointer: &dyn Pointer,
+    names: &EnvFile,
     to: Side,
     deadline: Instant,
 ) -> Result<bool, TaskError> {
     let before = file.read(deadline)?;
-    let after = pointer
+    let after = names
         .pointed_at(&before, to)
-        .map_err(|source| TaskError::Pointer { file: file.to_string(), source })?;
+        .map_err(|source| TaskError::Names { file: file.to_string(), source })?;
     if after == before {
         return Ok(false);
     }

@@ -3,10 +3,10 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use ha_adapters_wazo::Wazo;
-use ha_adapters_xivo::EdgeFile;
+use ha_adapters_xivo::Xivo;
+use ha_core::Distribution;
 use ha_core::follow::{Edge, Sides};
 
 use super::*;
@@ -29,19 +29,20 @@ fn sides(master: &str, slave: &str) -> Sides<IpAddr> {
     Sides { master: master.parse().unwrap(), slave: slave.parse().unwrap() }
 }
 
-fn pointer() -> EdgeFile {
-    EdgeFile::new(&Edge {
+fn names() -> EnvFile {
+    let edge = Edge {
         automatic: true,
         host: None,
         file: String::new(),
         apply: Vec::new(),
         xivo: sides("10.0.0.1", "10.0.0.2"),
         cc: sides("10.0.0.21", "10.0.0.22"),
-    })
+    };
+    Xivo.edge(&edge).unwrap()
 }
 
 fn point_to(path: impl Into<PathBuf>, to: Side) -> Task {
-    Task::Point { path: path.into().display().to_string(), pointer: Arc::new(pointer()), to }
+    Task::Point { path: path.into().display().to_string(), names: names(), to }
 }
 
 fn run(argv: &[&str], directory: Option<&str>, output: Wanted) -> Task {

@@ -2,15 +2,23 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn between(xivo: [&str; 2], cc: [&str; 2]) -> EdgeFile {
+fn between(xivo: [&str; 2], cc: [&str; 2]) -> EnvFile {
     let sides = |[master, slave]: [&str; 2]| Sides {
         master: master.parse().expect("an address"),
         slave: slave.parse().expect("an address"),
     };
-    EdgeFile { xivo: sides(xivo), cc: sides(cc) }
+    let variable = |name, sides, is_list| Variable { name, sides, is_list };
+    let (xivo, cc) = (sides(xivo), sides(cc));
+    let variables = vec![
+        variable("XIVO_HOST", xivo, false),
+        variable("XIVOCC_HOST", cc, false),
+        variable("TURN_ALLOWED_PEERS", xivo, true),
+        variable("XIVO_MDS_HOST_DEFAULT", xivo, true),
+    ];
+    EnvFile { variables }
 }
 
-fn edge() -> EdgeFile {
+fn edge() -> EnvFile {
     between(["10.0.0.1", "10.0.0.2"], ["10.0.0.21", "10.0.0.22"])
 }
 
@@ -153,7 +161,7 @@ impl Template {
         let line = |(index, (before, gap)): (usize, &Line)| match gap {
             None => before.clone(),
             Some((is_cc, behind)) => {
-                let sides = if *is_cc { edge().cc } else { edge().xivo };
+                let sides = edge().variables[usize::from(*is_cc)].sides;
                 format!("{before}{}{behind}", sides.of(side(index)))
             }
         };
@@ -171,7 +179,7 @@ fn templates() -> impl Strategy<Value = Template> {
     ]
     .prop_map(|line| (line, None));
     let own = (0..4_usize, any::<[bool; 3]>()).prop_map(|(which, [export, quote, list])| {
-        let variable = &VARIABLES[which];
+        let variable = edge().variables[which];
         let (before, behind) =
             if variable.is_list && list { ("10.0.0.15 ", ",10.0.0.1-10.0.0.9;x") } else { ("", "") };
         let (export, quote) = (if export { " export " } else { "" }, if quote { "\"" } else { "" });
@@ -180,7 +188,7 @@ fn templates() -> impl Strategy<Value = Template> {
     });
     let plain = |Variable { name, .. }| (format!("{name}="), Some((name == "XIVOCC_HOST", String::new())));
     let lines = proptest::collection::vec(prop_oneof![other, own], 0..12).prop_map(move |mut lines| {
-        lines.extend(VARIABLES.map(plain));
+        lines.extend(edge().variables.into_iter().map(plain));
         lines
     });
     (lines.prop_shuffle(), prop_oneof![Just("\n"), Just("\r\n")], any::<bool>())
