@@ -121,6 +121,8 @@ pub struct StepStatus<'a> {
     pub tries: u32,
     /// What the last attempt that failed said; gone once one succeeds.
     pub error: Option<&'a str>,
+    /// A person was told that it failed.
+    pub failed: bool,
 }
 
 impl PartialEq for Step {
@@ -168,6 +170,7 @@ impl Runbook {
             state: self.state(&under.step.id),
             tries: under.tries,
             error: under.error.as_deref(),
+            failed: under.told,
         })
     }
 

@@ -37,7 +37,9 @@ pub(super) fn status(context: &Context) -> Verdict {
     let record = node_state::load(&node_state::store(context)?)?;
     let policy = context.settings.policy(Arc::new(chrono::Local));
     let node = Node::new(policy, role, record, seen(context), clock::now());
-    let mut document = driver::status_document(context, &node.status(), &OnChange::unseen("no daemon runs"))?;
+    let followers = driver::followers_without_daemon(context, node.record())?;
+    let on_change = OnChange::unseen("no daemon runs");
+    let mut document = driver::status_document(context, &node.status(), &on_change, followers)?;
     document["daemon"] = json!(false);
     Ok(Report::new(driver::status_text(&document), document))
 }

@@ -5,6 +5,7 @@
 //! check right before they act.
 
 mod changes;
+mod following;
 mod handover;
 mod keeper;
 mod leftovers;
@@ -41,6 +42,8 @@ use crate::replicate::{self, Ended, Job, Kept};
 use crate::report::{Failure, Verdict};
 use crate::settings;
 use crate::telephony::{self, Brought};
+use following::Following;
+pub use following::without_daemon as followers_without_daemon;
 use handover::Waiter;
 use keeper::Keeper;
 pub use keeper::{AlertLine, DECISION, Notes};
@@ -91,6 +94,8 @@ struct Driver {
     kept: Kept,
     /// Tells of changes.
     changes: JoinSet<()>,
+    /// What stands beside the pair.
+    following: Following,
     fence: Arc<tokio::sync::Mutex<Option<crate::fence::Held>>>,
     beginnings: Beginnings,
     /// Held while a look at telephony is under way.
@@ -147,6 +152,7 @@ impl Driver {
             configuring: false,
             kept: Kept::default(),
             changes: JoinSet::new(),
+            following: Following::default(),
             fence: Arc::default(),
             beginnings: Beginnings::default(),
             looking: Arc::default(),
@@ -249,6 +255,7 @@ impl Driver {
             self.perform(output);
         }
         handover::answer_waiters(&self.node, &mut self.waiters);
+        self.follow();
         self.lower_fence();
         refusal
     }
@@ -454,6 +461,7 @@ impl Driver {
         }
         self.performer = performer;
         self.keep_anew();
+        self.follow_no_more();
         self.keeper.alert_by(self.context.settings.alert.command.clone());
         tracing::info!("settings read anew");
         self.feed(Input::Tick);

@@ -20,9 +20,10 @@ impl Driver {
     /// Past replications are read from the disk in a thread: a stalled one must not stop the loop.
     pub(super) fn status(&self, answer: oneshot::Sender<Verdict>) {
         let (context, status, on_change) = (self.context.clone(), self.node.status(), self.on_change());
+        let followers = self.followers();
         tokio::task::spawn_blocking(move || {
-            let _ = answer
-                .send(document(&context, &status, &on_change).map(|json| Report::new(text(&json), json)));
+            let json = document(&context, &status, &on_change, followers);
+            let _ = answer.send(json.map(|json| Report::new(text(&json), json)));
         });
     }
 }
@@ -32,6 +33,7 @@ pub fn document(
     context: &Context,
     status: &Status,
     on_change: &OnChange,
+    followers: Value,
 ) -> Result<Value, crate::report::Failure> {
     let past = replicate::past(context)?;
     let rungs: Map<String, Value> =
@@ -82,6 +84,7 @@ pub fn document(
                 "waits_for": status.change_waits.map(waits_for),
             },
         },
+        "followers": followers,
         "daemon": true,
     }))
 }
@@ -172,6 +175,9 @@ pub fn text(document: &Value) -> String {
         let text = "the last that the slave has as a whole, files and database";
         lines.push(format!("replication {number} is {text}"));
     }
+    for step in document["followers"].as_array().into_iter().flatten() {
+        lines.push(format!("follows     {}", follower_text(step)));
+    }
     if document["daemon"] == false {
         lines.insert(
             0,
@@ -194,6 +200,15 @@ fn part_text(part: &Value) -> String {
     match part["last_error"].as_str() {
         Some(error) => format!("{age}; last attempt failed: {error}"),
         None => age,
+    }
+}
+
+fn follower_text(step: &Value) -> String {
+    let of = |key: &str| step[key].as_str().unwrap_or_default();
+    match of("state") {
+        "announced" => format!("by hand: {}", of("says")),
+        "failed" => format!("NOT YET: {}: {}", of("says"), of("error")),
+        state => format!("{state}: {}", of("says")),
     }
 }
 

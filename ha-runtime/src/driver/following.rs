@@ -1,0 +1,248 @@
+//! What stands beside the pair follows telephony to this node, in a task of its own: telephony never waits for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use ha_core::runbook::{News, Order, Progress, Runbook, State};
+use ha_core::{Role, Side};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{AlertLine, Driver, Notes, in_a_thread, until};
+use crate::clock;
+use crate::context::Context;
+use crate::follow::carry_out;
+use crate::report::Failure;
+use crate::state::{Loaded, Store};
+
+/// The progress' document in the state directory.
+const PROGRESS: &str = "runbook";
+
+/// The arrival of telephony that is being followed, if any.
+#[derive(Default)]
+pub(super) struct Following {
+    of: Option<DateTime<Utc>>,
+    book: Arc<Mutex<Option<Runbook>>>,
+    /// Ends with this.
+    task: JoinSet<()>,
+}
+
+impl Driver {
+    /// Begins, goes on or ends, as the record says.
+    pub(super) fn follow(&mut self) {
+        let arrived = arrival(self.node.record());
+        if arrived == self.following.of {
+            return;
+        }
+        self.follow_no_more();
+        let (Some(arrived), Some(side)) = (arrived, side(self.node.role().role())) else { return };
+        let steps = self.context.distribution.runbook(&self.context.settings.followers, side);
+        if steps.is_empty() {
+            return;
+        }
+        let fresh = Progress { arrived, side, steps: Default::default() };
+        let clerk = Clerk {
+            context: self.context.clone(),
+            notes: self.keeper.journal(),
+            alerts: self.keeper.alerts(),
+            book: Arc::clone(&self.following.book),
+        };
+        self.following.of = Some(arrived);
+        self.following.task.spawn(async move {
+            let context = clerk.context.clone();
+            let opened = in_a_thread("runbook", move || resume(&context, fresh)).await;
+            match opened {
+                Ok(Ok((store, progress))) => clerk.keep(Runbook::new(steps, progress), store).await,
+                Ok(Err(failure)) => tracing::error!("what follows telephony: {failure}"),
+                Err(error) => tracing::error!("what follows telephony: {error}"),
+            }
+        });
+    }
+
+    /// Telephony has left, or the settings changed. What failed here is over: the other side's engine goes on.
+    pub(super) fn follow_no_more(&mut self) {
+        let ended = std::mem::take(&mut self.following);
+        let book = ended.book.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for step in book.iter().flat_map(Runbook::status) {
+            self.keeper
+                .alerts()
+                .clear(&key(&step.step.id), "telephony left this node, or its settings changed");
+        }
+    }
+
+    /// For `status`.
+    pub(super) fn followers(&self) -> Value {
+        document(self.following.book.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+}
+
+/// What is to be followed now: not while telephony is elsewhere, nor in maintenance.
+fn arrival(record: &ha_core::event::Record) -> Option<DateTime<Utc>> {
+    record.arrived.filter(|_| record.active && record.maintenance_until.is_none())
+}
+
+fn side(role: Role) -> Option<Side> {
+    match role {
+        Role::Master => Some(Side::Master),
+        Role::Slave => Some(Side::Slave),
+        Role::Disabled => None,
+    }
+}
+
+fn key(step: &str) -> String {
+    format!("follow-{step}")
+}
+
+/// How far it was, when it was about this arrival.
+fn resume(context: &Context, fresh: Progress) -> Result<(Store<Progress>, Progress), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("{PROGRESS}: {error}"));
+    let store = Store::open(&context.root, PROGRESS).map_err(|error| failed(&error))?;
+    // what cannot be read is begun anew: each step may be done twice
+    let found =
+        store.load().map_err(|error| tracing::warn!("{error}")).ok().flatten().map(Loaded::into_value);
+    let same = |found: &Progress| (found.arrived, found.side) == (fresh.arrived, fresh.side);
+    let progress = found.filter(same).unwrap_or(fresh);
+    Ok((store, progress))
+}
+
+/// Carries a runbook out.
+struct Clerk {
+    context: Context,
+    notes: Notes,
+    alerts: AlertLine,
+    /// Seen by `status`; taken away when this is to end.
+    book: Arc<Mutex<Option<Runbook>>>,
+}
+
+type Ended = (Order, Result<(), String>);
+
+impl Clerk {
+    async fn keep(self, book: Runbook, store: Store<Progress>) {
+        let mut saved = book.progress().clone();
+        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = Some(book);
+        let store = Arc::new(store);
+        let mut running: JoinSet<Ended> = JoinSet::new();
+        loop {
+            let now = clock::now().mono;
+            let Some(orders) = self.with(|book| book.next(now)) else { return };
+            let announced = orders.iter().any(|order| matches!(order, Order::Announce(_)));
+            for order in orders {
+                self.begin(order, &mut running);
+            }
+            let Some((progress, done, deadline)) =
+                self.with(|book| (book.progress().clone(), book.is_done(), book.deadline()))
+            else {
+                return;
+            };
+            if progress != saved {
+                saved = progress.clone();
+                let store = Arc::clone(&store);
+                // a disk that does not take it delays nobody: after a restart a step may be done twice
+                let _ = in_a_thread("runbook", move || store.save(&progress)).await;
+            }
+            if done {
+                return;
+            }
+            if announced {
+                continue;
+            }
+            tokio::select! {
+                Some(ended) = running.join_next() => match ended {
+                    Ok((order, result)) => self.ended(order, result),
+                    Err(error) => return tracing::error!("what follows telephony: {error}"),
+                },
+                () = until(deadline) => {}
+            }
+        }
+    }
+
+    fn with<T>(&self, what: impl FnOnce(&mut Runbook) -> T) -> Option<T> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(what)
+    }
+
+    fn begin(&self, order: Order, running: &mut JoinSet<Ended>) {
+        let Some(step) = self.with(|book| book.step(order.step()).clone()) else { return };
+        let task = match order {
+            Order::Act(_) => step.act,
+            Order::Check(_) => step.check,
+            Order::Announce(index) => {
+                let text = format!("telephony has come here; by hand: {}", step.says);
+                self.told(&step.id, &text);
+                self.alerts.raise(&key(&step.id), &text);
+                self.with(|book| book.announced(index, clock::now().wall));
+                return;
+            }
+        };
+        let context = self.context.clone();
+        running.spawn(async move {
+            let Some(task) = task else { return (order, Ok(())) };
+            let work = move || carry_out(&context, step.place, &task, step.timeout);
+            let result = match in_a_thread("follow", work).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            (order, result)
+        });
+    }
+
+    fn ended(&self, order: Order, result: Result<(), String>) {
+        let now = clock::now();
+        let reported = self.with(|book| {
+            let news = book.report(order, result, now.mono, now.wall);
+            (book.step(order.step()).clone(), news)
+        });
+        match reported {
+            Some((step, Some(News::Done { after_failure }))) => {
+                self.told(&step.id, &format!("done: {}", step.says));
+                if after_failure {
+                    self.alerts.clear(&key(&step.id), &format!("done: {}", step.says));
+                }
+            }
+            Some((step, Some(News::Failed(error)))) => {
+                let text = format!(
+                    "not done yet: {}. {error}. It is tried again. To undo it: {}",
+                    step.says, step.undo
+                );
+                self.told(&step.id, &text);
+                self.alerts.raise(&key(&step.id), &text);
+            }
+            Some((_, None)) | None => {}
+        }
+    }
+
+    fn told(&self, step: &str, text: &str) {
+        tracing::info!("{step}: {text}");
+        self.notes.note("follow", &json!({ "step": step, "text": text }));
+    }
+}
+
+/// The document of `status`: each step in order.
+pub(super) fn document(book: Option<&Runbook>) -> Value {
+    let steps = book.into_iter().flat_map(Runbook::status).map(|one| {
+        let state = match one.state {
+            State::Done(_) => "done",
+            State::Announced(_) => "announced",
+            State::Waiting | State::Acted if one.failed => "failed",
+            State::Waiting | State::Acted => "waiting",
+        };
+        json!({
+            "step": one.step.id,
+            "says": one.step.says,
+            "state": state,
+            "tries": one.tries,
+            "error": one.error,
+            "undo": one.step.undo,
+        })
+    });
+    steps.collect()
+}
+
+/// For `status` without a daemon: how far it is, as the daemon wrote it down.
+pub fn without_daemon(context: &Context, record: &ha_core::event::Record) -> Result<Value, Failure> {
+    let (Some(arrived), Some(side)) = (arrival(record), side(record.role)) else { return Ok(document(None)) };
+    let steps = context.distribution.runbook(&context.settings.followers, side);
+    let fresh = Progress { arrived, side, steps: Default::default() };
+    let (_, progress) = resume(context, fresh)?;
+    Ok(document(Some(&Runbook::new(steps, progress))))
+}
