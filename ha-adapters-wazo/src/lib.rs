@@ -19,8 +19,8 @@ mod tables;
 use std::time::Duration;
 
 use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sentinels, Sysconfd};
-use ha_core::profile::{Direction, Script, SeedRound, SipPlan, SipTimers};
-use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError};
+use ha_core::profile::{Direction, RestartAfter, Script, SeedRound, SipPlan, SipTimers};
+use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleConfig, RoleError};
 
 /// Wazo, as its documentation describes it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +44,11 @@ pub const PROFILE: Profile = Profile {
     // sysconfd's file
     role_file: "/etc/xivo/ha.conf",
     restart: services::RESTART,
+    // The documentation, "Master node": on the master, then on the slave once the replication has been there.
+    restart_after: &[
+        RestartAfter { from: ANY, to: Role::Master, when: "now" },
+        RestartAfter { from: ANY, to: Role::Slave, when: "after the first replication" },
+    ],
     // Devices are resynchronised over confd, which has a call for it: see `Effect::SynchronizeDevices`.
     resync: &[],
     // ssh-keygen's -C in `wazo-sync -i`.
@@ -53,6 +58,9 @@ pub const PROFILE: Profile = Profile {
     same_subnet: None,
     followers: &[],
 };
+
+/// Whatever the node was.
+const ANY: &[Role] = &[Role::Disabled, Role::Master, Role::Slave];
 
 /// The documentation: minexpiry 3 minutes, maxexpiry 5, defaultexpiry 4. Outside a pair: what the products ship.
 const SIP: SipPlan = SipPlan {

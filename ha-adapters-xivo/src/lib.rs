@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sysconfd};
 use ha_core::follow::{Edge, EnvFile, Followers, Step};
-use ha_core::profile::{Dataset, Direction, Follower, Script, SeedRound, SipPlan, SipTimers};
-use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError, Side};
+use ha_core::profile::{Dataset, Direction, Follower, RestartAfter, Script, SeedRound, SipPlan, SipTimers};
+use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleConfig, RoleError, Side};
 
 pub use release_1_2::{PROFILE as PROFILE_1_2, Xivo12};
 
@@ -49,6 +49,11 @@ pub const PROFILE: Profile = Profile {
     scripts: SCRIPTS,
     role_file: "/etc/xivo/ha.conf",
     restart: services::RESTART,
+    // The administration page: "once the master node is configured", and "once the master node is disabled".
+    restart_after: &[
+        RestartAfter { from: &[Role::Disabled, Role::Master, Role::Slave], to: Role::Master, when: "now" },
+        RestartAfter { from: &[Role::Master], to: Role::Disabled, when: "now" },
+    ],
     // Devices are resynchronised over confd, which has a call for it: see `Effect::SynchronizeDevices`.
     resync: &[],
     // ssh-keygen's -C in `xivo-sync -i`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ha_adapters_sysconfd::{SlaveLine, Sysconfd};
 use ha_core::effect::OnFailure;
 use ha_core::profile::{Database, Observation, SeedRound, ServicePlan, SipPlan, Step, Switch};
-use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError};
+use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleConfig, RoleError, ServiceState};
 
 use crate::{SCRIPTS, SHIPPED, sip, tables};
 
@@ -38,6 +38,7 @@ pub const PROFILE: Profile = Profile {
     scripts: SCRIPTS.split_at(3).0,
     role_file: "/etc/pf-xivo/ha.conf",
     restart: &[],
+    restart_after: &[],
     // The 1.2 page asks for nothing of the kind; contact centres, media servers and the Edge are younger.
     same_subnet: None,
     followers: &[],
@@ -50,11 +51,8 @@ const PLAN: ServicePlan = ServicePlan {
         Step::require(&["service", "asterisk", "start"], 60),
         // Last of the two: a supervisor that runs earlier starts Asterisk as well.
         Step::help(&["service", "monit", "start"], 20),
-        // The relay that leads ISDN lines to one of the nodes: most pairs have none.
-        Step::after(&["xivo-berofos", "--syslog", "slave"], 10, OnFailure::GoOn),
     ],
     stop: &[
-        Step::after(&["xivo-berofos", "--syslog", "master"], 10, OnFailure::GoOn),
         // First of the two: it starts again what it sees stopped.
         Step::after(&["service", "monit", "stop"], 20, OnFailure::Fail),
         Step::after(&["service", "asterisk", "stop"], 60, OnFailure::Fail),
@@ -62,6 +60,13 @@ const PLAN: ServicePlan = ServicePlan {
     // There is no `xivo-service` yet. Asterisk answers when it runs, and the command fails when it does not.
     status: Step::help(&["asterisk", "-rx", "core show uptime"], 10),
 };
+
+/// The relay that leads ISDN lines to one of the nodes. Most pairs have none.
+const fn relay(to: &'static [&'static str]) -> Step {
+    Step::after(to, 10, OnFailure::GoOn)
+}
+const RELAY_TO_MASTER: Step = relay(&["xivo-berofos", "--syslog", "master"]);
+const RELAY_TO_SLAVE: Step = relay(&["xivo-berofos", "--syslog", "slave"]);
 
 /// The 1.2 scripts write these values, and there is no file that forbids telephony.
 const SWITCHES: &[Switch] = &[
@@ -95,11 +100,28 @@ impl Distribution for Xivo12 {
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
         SYSCONFD.apply_role(change)
     }
+
+    /// The scripts run on slaves only: to the slave after its start, to the master before its stop. A master hands over
+    /// here as well, and then it is the other way round.
+    fn set_services(&self, to: ServiceState, role: Role) -> Vec<Effect> {
+        let mut effects = PROFILE.set_services(to);
+        let (here, there) = match role {
+            Role::Disabled => return effects,
+            Role::Master => (RELAY_TO_MASTER, RELAY_TO_SLAVE),
+            Role::Slave => (RELAY_TO_SLAVE, RELAY_TO_MASTER),
+        };
+        match to {
+            ServiceState::Running => effects.push(Effect::Run(here.command())),
+            ServiceState::Stopped => effects.insert(0, Effect::Run(there.command())),
+        }
+        effects
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use ha_core::ServiceState::{Running, Stopped};
+    use Role::{Disabled, Master, Slave};
+    use ServiceState::{Running, Stopped};
 
     use super::*;
 
@@ -115,18 +137,18 @@ mod tests {
 
     #[test]
     fn asterisk_may_start_before_it_is_started_and_may_not_once_it_is_stopped() {
-        let list = |to| Xivo12.set_services(to).iter().map(ToString::to_string).collect::<Vec<_>>();
-        let switches = |asterisk, monit| {
-            format!(
-                "set our lines in /etc/default/asterisk\n    | RUNASTERISK={asterisk}\n\
-                 set our lines in /etc/default/monit\n    | startup={monit}"
-            )
+        let list = |to, role| {
+            Xivo12.set_services(to, role).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
-        let start =
-            ["run service asterisk start", "run service monit start", "run xivo-berofos --syslog slave"];
-        assert_eq!(list(Running), [&[switches("yes", "1").as_str()][..], &start].concat());
-        let stop =
-            ["run xivo-berofos --syslog master", "run service monit stop", "run service asterisk stop"];
-        assert_eq!(list(Stopped), [&stop[..], &[switches("no", "0").as_str()]].concat());
+        let start = "set our lines in /etc/default/asterisk\n    | RUNASTERISK=yes\n\
+                     set our lines in /etc/default/monit\n    | startup=1\n\
+                     run service asterisk start\nrun service monit start";
+        assert_eq!(list(Running, Disabled), start);
+        assert_eq!(list(Running, Slave), format!("{start}\nrun xivo-berofos --syslog slave"));
+        let stop = "run service monit stop\nrun service asterisk stop\n\
+                    set our lines in /etc/default/asterisk\n    | RUNASTERISK=no\n\
+                    set our lines in /etc/default/monit\n    | startup=0";
+        assert_eq!(list(Stopped, Slave), format!("run xivo-berofos --syslog master\n{stop}"));
+        assert_eq!(list(Stopped, Master), format!("run xivo-berofos --syslog slave\n{stop}"));
     }
 }

@@ -3,7 +3,7 @@
 use crate::effect::Effect;
 use crate::follow::{Edge, EnvFile, Followers, Side, Step};
 use crate::profile::Profile;
-use crate::role::{RoleConfig, RoleError};
+use crate::role::{Role, RoleConfig, RoleError};
 
 /// Whether telephony runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,21 +27,9 @@ pub trait Distribution: Send + Sync {
     /// Everything that a role change does, in the order in which it protects.
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect>;
 
-    /// What brings telephony to `to`: the plan's commands, with the switches on before the first and off after the last.
-    // a start script that reads that it may not start does not stop either
-    fn set_services(&self, to: ServiceState) -> Vec<Effect> {
-        let profile = self.profile();
-        let plan = &profile.services;
-        let steps = match to {
-            ServiceState::Running => plan.start,
-            ServiceState::Stopped => plan.stop,
-        };
-        let mut effects: Vec<Effect> = steps.iter().map(|step| Effect::Run(step.command())).collect();
-        match to {
-            ServiceState::Running => effects.splice(0..0, profile.switched(to)).for_each(drop),
-            ServiceState::Stopped => effects.extend(profile.switched(to)),
-        }
-        effects
+    /// What brings telephony to `to` on a node of that role.
+    fn set_services(&self, to: ServiceState, _role: Role) -> Vec<Effect> {
+        self.profile().set_services(to)
     }
 
     /// Other releases of it that differ, by the word that `release` in the settings takes.

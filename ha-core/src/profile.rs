@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::distribution::ServiceState;
 use crate::effect::{Block, Command, Effect, OnFailure};
+use crate::role::Role;
 
 /// Everything that is constant about a distribution.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Profile {
     pub role_file: &'static str,
     /// Restarts the whole PBX where the documents order it (`--restart-services`).
     pub restart: &'static [Step],
+    /// The role changes after which they order it.
+    pub restart_after: &'static [RestartAfter],
     /// Makes all devices fetch their configuration again (`--resync`).
     pub resync: &'static [Step],
     /// Where the products' key pair lies.
@@ -55,6 +58,17 @@ pub enum Follower {
     MediaServers,
     /// `[edge]`
     Edge,
+}
+
+/// A role change after which the documents order a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartAfter {
+    /// What the node was.
+    pub from: &'static [Role],
+    /// What it is now.
+    pub to: Role,
+    /// When, for a person: `now`, `after the first replication`.
+    pub when: &'static str,
 }
 
 /// Who starts replication.
@@ -212,6 +226,24 @@ impl Switch {
 }
 
 impl Profile {
+    /// What brings telephony to `to`: the plan's commands, with the switches on before the first and off after the last,
+    /// because a start script that reads that it may not start does not stop either.
+    pub fn set_services(&self, to: ServiceState) -> Vec<Effect> {
+        let commands =
+            |steps: &[Step]| steps.iter().map(|step| Effect::Run(step.command())).collect::<Vec<_>>();
+        let switched = self.switched(to).into_iter();
+        match to {
+            ServiceState::Running => switched.chain(commands(self.services.start)).collect(),
+            ServiceState::Stopped => commands(self.services.stop).into_iter().chain(switched).collect(),
+        }
+    }
+
+    /// When the documents order [`Profile::restart`] after this role change; `None`: they do not.
+    pub fn restart_ordered(&self, from: Role, to: Role) -> Option<&'static str> {
+        let ordered = self.restart_after.iter().find(|order| order.to == to && order.from.contains(&from));
+        ordered.map(|order| order.when)
+    }
+
     /// Brings the switches to where telephony in that state needs them; `None`: there are none.
     pub fn switched(&self, to: ServiceState) -> Option<Effect> {
         let block = |switch: &Switch| {

@@ -1,7 +1,7 @@
 //! A role change as a whole: checked, performed or undone, and recorded.
 
 use ha_core::event::Record;
-use ha_core::{Effect, Role, RoleChange, RoleConfig};
+use ha_core::{Effect, Profile, Role, RoleChange, RoleConfig};
 use serde_json::json;
 
 use crate::addresses;
@@ -54,12 +54,13 @@ fn effects(context: &Context, wanted: &RoleRequest, from: &RoleConfig, to: &Role
 
 /// What would be done.
 pub fn preview(context: &Context, performer: &Performer, wanted: &RoleRequest) -> Verdict {
-    let to = wanted.check()?;
-    let lines = performer.preview(&effects(context, wanted, &context.role()?, &to));
-    let text: Vec<String> = lines.iter().map(line_text).collect();
+    let (from, to) = (context.role()?, wanted.check()?);
+    let lines = performer.preview(&effects(context, wanted, &from, &to));
+    let notes = advice(context.profile(), wanted, from.role(), to.role());
+    let text: Vec<String> = lines.iter().map(line_text).chain(notes.clone()).collect();
     let json: Vec<_> =
         lines.iter().map(|line| json!({ "effect": line.effect, "would": would_text(&line.would) })).collect();
-    Ok(Report::new(text.join("\n"), json!({ "dry_run": true, "effects": json })))
+    Ok(Report::new(text.join("\n"), json!({ "dry_run": true, "effects": json, "notes": notes })))
 }
 
 fn line_text(line: &Line) -> String {
@@ -102,25 +103,23 @@ pub fn apply(
             Outcome::Changed | Outcome::Unchanged => {}
         }
     }
-    if performed.changed() && to.role() != Role::Disabled {
-        notes.extend(advice(wanted, &to));
+    if performed.changed() {
+        notes.extend(advice(context.profile(), wanted, from.role(), to.role()));
     }
     Ok((to, notes.join("\n")))
 }
 
 /// The steps that the documents order and that were not asked for: said, never done silently.
-fn advice(wanted: &RoleRequest, to: &RoleConfig) -> Vec<String> {
+fn advice(profile: &Profile, wanted: &RoleRequest, from: Role, to: Role) -> Vec<String> {
     let mut advice = Vec::new();
-    if !wanted.restart_services {
-        let when = match to.role() {
-            Role::Slave => "after the first replication",
-            Role::Master | Role::Disabled => "now",
-        };
+    let restart: Vec<String> = profile.restart.iter().map(|step| step.command().to_string()).collect();
+    if let Some(when) = profile.restart_ordered(from, to).filter(|_| !wanted.restart_services) {
+        let restart = restart.join(", ");
         advice.push(format!(
-            "still to do: restart the PBX's services {when} (`--restart-services` does it here)"
+            "still to do: restart the PBX's services {when}: {restart} (`--restart-services` does it here)"
         ));
     }
-    if to.role() == Role::Master && !wanted.resync {
+    if to == Role::Master && !wanted.resync {
         advice.push(
             "still to do: let all phones fetch their configuration again (`--resync` does it)".to_owned(),
         );
@@ -161,4 +160,40 @@ pub fn report(role: &RoleConfig, notes: String) -> Report {
     }
     let notes: Vec<&str> = notes.lines().collect();
     Report::new(text, json!({ "node_type": role.role(), "remote_address": peer, "notes": notes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Role::{Disabled, Master, Slave};
+
+    fn restarts(profile: &Profile, restart_services: bool) -> Vec<(Role, Role, String)> {
+        let wanted =
+            RoleRequest { role: String::new(), remote: String::new(), restart_services, resync: true };
+        let all = [Disabled, Master, Slave].into_iter();
+        let each = all.flat_map(|from| [Disabled, Master, Slave].map(|to| (from, to)));
+        each.flat_map(|(from, to)| {
+            advice(profile, &wanted, from, to).into_iter().map(move |line| (from, to, line))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn each_distributions_restart_is_said_where_its_documents_order_it() {
+        let (now, later) = (
+            "still to do: restart the PBX's services now: NAME-service restart (`--restart-services` does it here)",
+            "still to do: restart the PBX's services after the first replication: NAME-service restart \
+             (`--restart-services` does it here)",
+        );
+        let expected = |name: &str, orders: &[(Role, Role, &str)]| -> Vec<(Role, Role, String)> {
+            orders.iter().map(|(from, to, text)| (*from, *to, text.replace("NAME", name))).collect()
+        };
+        let wazo = [Disabled, Master, Slave].map(|from| [(from, Master, now), (from, Slave, later)]).concat();
+        assert_eq!(restarts(&ha_adapters_wazo::PROFILE, false), expected("wazo", &wazo));
+        let xivo =
+            [(Disabled, Master, now), (Master, Disabled, now), (Master, Master, now), (Slave, Master, now)];
+        assert_eq!(restarts(&ha_adapters_xivo::PROFILE, false), expected("xivo", &xivo));
+        assert_eq!(restarts(&ha_adapters_xivo::PROFILE_1_2, false), []);
+        assert_eq!(restarts(&ha_adapters_xivo::PROFILE, true), [], "it is done");
+    }
 }

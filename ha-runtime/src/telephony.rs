@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ha_core::ServiceState;
 use ha_core::effect::{Effect, OnFailure};
 use ha_core::services::Observed;
+use ha_core::{Role, ServiceState};
 
 use crate::command;
 use crate::context::Context;
@@ -60,13 +60,19 @@ pub fn bring(
         ServiceState::Running => "start telephony",
         ServiceState::Stopped => "stop telephony",
     };
-    let effects: Vec<Effect> = context.distribution.set_services(to);
+    let effects = effects(context, to);
     let performed = performer.perform(title, &effects)?;
     let complaints = performed.steps.into_iter().filter_map(|step| match step.outcome {
         Outcome::WentOn { why } => Some(format!("{}: {why}", step.effect)),
         Outcome::Changed | Outcome::Unchanged | Outcome::Skipped { .. } => None,
     });
     Ok(Brought::Done { complaints: complaints.collect() })
+}
+
+/// What is done for it. A role file that cannot be read is no reason not to serve.
+pub fn effects(context: &Context, to: ServiceState) -> Vec<Effect> {
+    let role = context.role().map_or(Role::Disabled, |role| role.role());
+    context.distribution.set_services(to, role)
 }
 
 /// Whether nothing is to do. Running is asked of the distribution's status command, as the scripts do, and is not enough

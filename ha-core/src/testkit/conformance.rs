@@ -129,15 +129,17 @@ fn services_have_commands_and_bounds(profile: &Profile) {
 
 fn service_lowering_is_the_plan(distribution: &dyn Distribution) {
     let plan = &distribution.profile().services;
-    for (to, steps) in [(ServiceState::Running, plan.start), (ServiceState::Stopped, plan.stop)] {
+    let states = [(ServiceState::Running, plan.start), (ServiceState::Stopped, plan.stop)];
+    let roles = [Role::Disabled, Role::Master, Role::Slave];
+    for ((to, steps), role) in states.into_iter().flat_map(|state| roles.map(|role| (state, role))) {
         let lowered: Vec<Command> = distribution
-            .set_services(to)
+            .set_services(to, role)
             .into_iter()
             .filter_map(|effect| if let Effect::Run(command) = effect { Some(command) } else { None })
             .collect();
         let planned: Vec<Command> = steps.iter().map(Step::command).collect();
         for command in &planned {
-            assert!(lowered.contains(command), "{to:?} does not run {command}");
+            assert!(lowered.contains(command), "{to:?} on a {role} does not run {command}");
         }
     }
 }

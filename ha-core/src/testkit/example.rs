@@ -32,6 +32,7 @@ pub const EXAMPLE: Profile = Profile {
     scripts: &[],
     role_file: "/etc/example/role",
     restart: &[],
+    restart_after: &[],
     resync: &[],
     key_comment: "example",
     promise: Duration::from_secs(300),

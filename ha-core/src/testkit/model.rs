@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::distribution::{Distribution, ServiceState};
 use crate::effect::Effect;
 use crate::profile::SipTimers;
+use crate::role::Role;
 
 /// The files, blocks and settings of a PBX that effects change; commands leave nothing in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(super) struct Model {
 impl Model {
     /// A new machine: no pair, and telephony runs.
     pub(super) fn serving(distribution: &dyn Distribution) -> Model {
-        Model::default().after(&distribution.set_services(ServiceState::Running))
+        Model::default().after(&distribution.set_services(ServiceState::Running, Role::Disabled))
     }
 
     pub(super) fn after(mut self, effects: &[Effect]) -> Model {

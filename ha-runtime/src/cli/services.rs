@@ -38,7 +38,7 @@ pub(super) fn status(context: &Context) -> Verdict {
 pub(super) fn by_hand(context: &Context, start: bool, dry_run: bool) -> Verdict {
     let to = if start { ServiceState::Running } else { ServiceState::Stopped };
     if dry_run {
-        let effects = context.distribution.set_services(to);
+        let effects = telephony::effects(context, to);
         let text: Vec<String> = effects.iter().map(ToString::to_string).collect();
         return Ok(Report::new(text.join("\n"), json!({ "dry_run": true, "effects": text })));
     }

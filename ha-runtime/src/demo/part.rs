@@ -235,8 +235,8 @@ impl Distribution for OnThisMachine {
         self.inner.apply_role(change)
     }
 
-    fn set_services(&self, to: ServiceState) -> Vec<Effect> {
-        self.inner.set_services(to)
+    fn set_services(&self, to: ServiceState, role: Role) -> Vec<Effect> {
+        self.inner.set_services(to, role)
     }
 }
 
