@@ -38,6 +38,20 @@ impl RoleRequest {
     }
 }
 
+/// Refuses a pair over a router where the distribution needs one network. Below another root than the machine's own it is
+/// only said: which networks that PBX will be in cannot be seen from here.
+fn one_network(context: &Context, to: &RoleConfig) -> Result<Option<String>, Failure> {
+    let (Some(why), Some(peer)) = (context.profile().same_subnet, to.peer()) else { return Ok(None) };
+    let Some(apart) = addresses::apart(peer) else { return Ok(None) };
+    if context.root.is_machine() {
+        return Err(Failure::guard(format!(
+            "guard \"same-subnet\": {apart}. {why}. Give both nodes an address in one network, and name the other node's \
+             there; nothing was changed"
+        )));
+    }
+    Ok(Some(format!("warning: {apart}. {why}")))
+}
+
 /// The effects of the change, in order.
 fn effects(context: &Context, wanted: &RoleRequest, from: &RoleConfig, to: &RoleConfig) -> Vec<Effect> {
     let settings = &context.settings;
@@ -55,8 +69,10 @@ fn effects(context: &Context, wanted: &RoleRequest, from: &RoleConfig, to: &Role
 /// What would be done.
 pub fn preview(context: &Context, performer: &Performer, wanted: &RoleRequest) -> Verdict {
     let (from, to) = (context.role()?, wanted.check()?);
+    let apart = one_network(context, &to)?;
     let lines = performer.preview(&effects(context, wanted, &from, &to));
     let notes = advice(context.profile(), wanted, from.role(), to.role());
+    let notes: Vec<String> = apart.into_iter().chain(notes).collect();
     let text: Vec<String> = lines.iter().map(line_text).chain(notes.clone()).collect();
     let json: Vec<_> =
         lines.iter().map(|line| json!({ "effect": line.effect, "would": would_text(&line.would) })).collect();
@@ -85,6 +101,7 @@ pub fn apply(
     wanted: &RoleRequest,
 ) -> Result<(RoleConfig, String), Failure> {
     let to = wanted.check()?;
+    let apart = one_network(context, &to)?;
     let _act = Lock::Act
         .lock_within(&context.root, std::time::Duration::from_secs(300))
         .map_err(|error| Failure::environment(format!("{error}; nothing was changed")))?;
@@ -95,7 +112,7 @@ pub fn apply(
     let performed = performer
         .perform(&title, &effects(context, wanted, &from, &to))
         .map_err(|error| Failure::environment(format!("{title}: {error}")))?;
-    let mut notes = Vec::new();
+    let mut notes = Vec::from_iter(apart);
     for step in &performed.steps {
         match &step.outcome {
             Outcome::WentOn { why } => notes.push(format!("warning: {}: {why}", step.effect)),

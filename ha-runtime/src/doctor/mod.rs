@@ -9,6 +9,7 @@
 //! | `settings` | any | the settings cannot be read |
 //! | `role-file` | any | the role file cannot be read |
 //! | `peer-address` | pair | the other node's address is this machine's, or nobody's |
+//! | `same-subnet` | pair | the nodes are not in one network, and the distribution needs that |
 //! | `sentinels` | any | they say another role than the role file |
 //! | `cron-files` | any | the scripts' cron lines act beside the engine, or are missing in the `seed` preset |
 //! | `database-access` | any | the lines by which a master comes over TCP are missing, or were not removed |
@@ -150,6 +151,7 @@ fn this_machine(context: &Context, role: Option<&RoleConfig>) -> Vec<Check> {
 async fn of_role(context: &Context, role: &RoleConfig) -> Vec<Check> {
     let Some(peer) = role.peer() else { return Vec::new() };
     let mut checks = vec![role::peer_address(peer, &role::own_addresses())];
+    checks.extend(role::same_subnet(context, peer));
     let (icmp, check) = network::pings();
     checks.push(check);
     if let Some(icmp) = icmp {

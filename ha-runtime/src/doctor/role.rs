@@ -50,6 +50,23 @@ pub(super) fn peer_address(peer: IpAddr, own: &[IpAddr]) -> Check {
     }
 }
 
+/// Whether the nodes are in one network, where the distribution needs that.
+pub(super) fn same_subnet(context: &Context, peer: IpAddr) -> Option<Check> {
+    let why = context.profile().same_subnet?;
+    let id = "same-subnet";
+    Some(match addresses::apart(peer) {
+        _ if !context.root.is_machine() => {
+            Check::not_checked(id, "the networks of a PBX below another root cannot be seen from here")
+        }
+        None => Check::ok(id, format!("{peer} is in one of this machine's networks")),
+        Some(apart) => Check::fail(
+            id,
+            format!("{apart}. {why}"),
+            "give both nodes an address in one network, and run `configure` with the other node's there",
+        ),
+    })
+}
+
 /// This machine's addresses.
 pub(super) fn own_addresses() -> Vec<IpAddr> {
     addresses::own().iter().map(|network| network.ip()).collect()
