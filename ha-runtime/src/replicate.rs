@@ -107,7 +107,7 @@ pub async fn run(
     let mut number = None;
     let mut how = Replicated::Failed;
     let mut generation = 0;
-    let parts = match parts(context, kept, job, progress).await {
+    let mut parts = match parts(context, kept, job, progress).await {
         Ok(Parts { slave, number: confirmed, outcomes }) => {
             number = confirmed;
             generation = slave;
@@ -125,9 +125,15 @@ pub async fn run(
     };
     if !job.dry_run && !job.waits(how) {
         let mut past = past(context).unwrap_or_default();
-        for (name, outcome) in &parts {
+        for (name, outcome) in &mut parts {
             let part = if *name == "files" { &mut past.files } else { &mut past.database };
             part.note(began, outcome);
+            if let Ok(report) = outcome
+                && let Some(note) = past.names_without_table(report)
+            {
+                tracing::info!("replication: {note}");
+                report.text.push_str(&format!("\n{note}"));
+            }
         }
         past.number = number.unwrap_or(past.number);
         past::save(context, &past);

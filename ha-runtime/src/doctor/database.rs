@@ -18,17 +18,34 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// This node's database, and its shape for a comparison.
 pub(super) async fn own(context: &Context) -> (Vec<Check>, Option<Catalog>) {
-    if context.profile().database.is_none() {
-        return (Vec::new(), None);
-    }
+    let Some(database) = context.profile().database else { return (Vec::new(), None) };
     match catalog(way::to_local_database(context)).await {
-        Ok(catalog) => (of(&catalog), Some(catalog)),
+        Ok(catalog) => {
+            let mut checks = of(&catalog);
+            checks.extend(exclusions(&catalog, &Exclusions::new(database.exclude)));
+            (checks, Some(catalog))
+        }
         Err(failure) => {
             let todo =
                 "start PostgreSQL, or correct [postgres] local; `doctor` must run as root or as postgres";
             (vec![Check::fail("local-database", failure.message, todo)], None)
         }
     }
+}
+
+/// Which of the names that stay on their node this release has. One list serves several releases, so that a name without
+/// a table is nothing to act on.
+fn exclusions(own: &Catalog, exclusions: &Exclusions) -> Option<Check> {
+    // a database has the shape of itself
+    let plan = plan_tables(own, own, exclusions).ok()?;
+    let stay = format!("{} tables stay on their node", plan.left.len());
+    Some(Check::ok(
+        "exclusions",
+        match plan.unmatched.as_slice() {
+            [] => stay,
+            names => format!("{stay}; names of other releases, which exclude nothing: {}", names.join(", ")),
+        },
+    ))
 }
 
 /// The slave's database, compared with this one's.
@@ -119,6 +136,12 @@ mod tests {
         }
         let checks = of(&read[0]);
         assert_eq!((checks[0].level, checks[1].level), (Level::Ok, Level::Ok), "{checks:?}");
+        let two = Exclusions::default().with_settings(&["users", "call_log"]);
+        let check = exclusions(&read[0], &two).unwrap();
+        assert_eq!(check.level, Level::Ok);
+        assert!(check.finding.ends_with(
+            "1 tables stay on their node; names of other releases, which exclude nothing: call_log"
+        ));
         let none = Exclusions::default();
         assert_eq!(compare(&read[0], &read[1], &none).level, Level::Ok);
         let check = compare(&read[0], &read[2], &none);

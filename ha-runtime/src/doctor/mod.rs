@@ -42,6 +42,7 @@
 //! | `backup-registrars` | master | a registrar does not name the slave as backup |
 //! | `local-database` | any | this node's database cannot be reached, or is too old |
 //! | `database-encoding` | any | it is not in UTF8 |
+//! | `exclusions` | any | never: it lists the excluded names that no table of this release has |
 //! | `ssh-key` | master | the key is missing, or others may read it |
 //! | `host-key` | master | the slave's host key is unknown or has changed |
 //! | `ssh-session` | master | the slave cannot be reached, or does not admit the key |

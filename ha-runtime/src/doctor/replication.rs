@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(levels(), (Level::Warn, Level::Warn), "never");
         let store: Store<Past> = Store::open(&place.context().root, "replication").unwrap();
         let save = |files: Part, database: Part| {
-            assert!(store.save(&Past { number: 0, files, database }).is_durable());
+            assert!(store.save(&Past { files, database, ..Past::default() }).is_durable());
         };
         let success = |text| Part { last_success: Some(at(text)), last_error: None };
         save(success("12:00:01"), success("11:00:01"));

@@ -4,6 +4,7 @@ use ha_core::replication::tables::Exclusions;
 use serde_json::json;
 
 use super::job::Job;
+use super::past::WITHOUT_TABLE;
 use crate::db::{self, CommitGate, DbError, Mode, Purpose};
 use crate::line::Databases;
 use crate::report::{Failure, Report};
@@ -52,6 +53,7 @@ pub(super) async fn replicate(
     let mut json =
         serde_json::to_value(&report).map_err(|error| Missing::InDoubt(Failure::environment(error)))?;
     json["part"] = json!("database");
+    json[WITHOUT_TABLE] = json!(report.plan.unmatched);
     json["bytes_sent"] = json!(replica.traffic.sent() - sent);
     json["bytes_received"] = json!(replica.traffic.received() - received);
     if job.dry_run {
