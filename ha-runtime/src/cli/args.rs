@@ -70,6 +70,8 @@ pub(crate) enum Verb {
     Maintenance(Maintenance),
     /// A person has seen why failback is latched
     Acknowledge,
+    /// Which side the Edge relays to, and the switch by hand
+    Edge(EdgeArguments),
     /// How things are
     Status,
     /// Every prerequisite and every known trap, and what to do
@@ -183,4 +185,32 @@ pub(crate) enum Switch {
     On,
     /// End
     Off,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArguments {
+    #[command(subcommand)]
+    pub(crate) action: EdgeAction,
+    /// This file here and nothing else: no SSH, nothing is applied
+    #[arg(long, global = true, value_name = "F")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum EdgeAction {
+    /// Exit 0 when all of its variables name one side, 1 when they do not
+    Status,
+    /// Name a side in the file, and apply it
+    Switch {
+        /// The side
+        to: To,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum To {
+    /// The node that serves in peace, and its contact centre
+    Master,
+    /// The other ones
+    Slave,
 }

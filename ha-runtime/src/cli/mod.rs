@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod check;
 mod doctor;
+mod edge;
 mod history;
 mod keys;
 mod look;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use ha_core::Distribution;
+use ha_core::profile::Follower;
 use serde_json::json;
 
 use crate::report::Verdict;
@@ -31,7 +33,8 @@ pub fn main(distribution: &'static dyn Distribution) -> ExitCode {
     let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let name = words.first().map(|word| std::path::Path::new(word).to_path_buf()).unwrap_or_default();
     let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let known = distribution.profile().scripts.iter().find(|(script, _)| *script == name);
+    let profile = distribution.profile();
+    let known = profile.scripts.iter().find(|(script, _)| *script == name);
     let quiet_success = known.is_some();
     if let Some((script, what)) = known {
         words = match script::translate(script, *what, &words[1..]) {
@@ -42,7 +45,9 @@ pub fn main(distribution: &'static dyn Distribution) -> ExitCode {
             }
         };
     }
-    let command = Arguments::command().name(distribution.profile().program);
+    let has_edge = profile.followers.contains(&Follower::Edge);
+    let command =
+        Arguments::command().name(profile.program).mut_subcommand("edge", |verb| verb.hide(!has_edge));
     let parsed = command.try_get_matches_from(&words);
     let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ha_core::Distribution;
 
 use super::args::{Action, Arguments, Part, Switch, Verb};
-use super::{agent, check, history, look, services};
+use super::{agent, check, edge, history, look, services};
 use crate::configure::{self, RoleRequest};
 use crate::context::Context;
 use crate::control::{self, Request};
@@ -81,6 +81,7 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
             told(&context, &Request::Maintenance { seconds }, dry_run)
         }
         Verb::Acknowledge => told(&context, &Request::Acknowledge, dry_run),
+        Verb::Edge(wanted) => edge::run(&context, &wanted, dry_run),
         Verb::Status => look::status(&context),
         Verb::Doctor => super::doctor::doctor(&context),
         Verb::Why => history::why(&context),
