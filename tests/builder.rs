@@ -1,23 +1,32 @@
 use std::thread;
 
 use crate::wait::seconds;
-use crate::{Host, Lab, Pair, Settings, lab};
+use crate::{Host, Lab, Pair, Product, Settings, lab};
 
-/// What a pair is to have besides the layout, the commands and sshd of a Wazo host.
+/// What a pair is to have besides the layout, the commands and sshd of its nodes.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct PairBuilder {
+    product: Product,
     settings: Settings,
     database: Option<(u32, u32, &'static str)>,
     lower: Vec<(String, String)>,
     configured: bool,
     daemons: bool,
+    followers: bool,
 }
 
 impl PairBuilder {
-    pub(crate) fn new() -> PairBuilder {
-        let settings = Settings::modern();
-        PairBuilder { settings, database: None, lower: Vec::new(), configured: true, daemons: true }
+    pub(crate) fn new(product: Product) -> PairBuilder {
+        PairBuilder {
+            product,
+            settings: Settings::modern(),
+            database: None,
+            lower: Vec::new(),
+            configured: true,
+            daemons: true,
+            followers: false,
+        }
     }
 
     /// With these settings on both nodes.
@@ -26,7 +35,7 @@ impl PairBuilder {
         self
     }
 
-    /// With PostgreSQL and a Wazo database on both: so many users on the master, so many on the slave.
+    /// With PostgreSQL and the distribution's database on both: so many users on the master, so many on the slave.
     pub fn database(mut self, master: u32, slave: u32) -> PairBuilder {
         self.database = Some((master, slave, "UTF8"));
         self
@@ -46,6 +55,13 @@ impl PairBuilder {
         self
     }
 
+    /// With [`Host::Cc`] and [`Host::Edge`] beside the pair: both nodes may log in there, and the settings name them and two
+    /// media servers, `mds1` and `mds2`.
+    pub fn followers(mut self) -> PairBuilder {
+        self.followers = true;
+        self
+    }
+
     /// Roles are configured, but the daemon runs on neither.
     pub fn without_daemons(mut self) -> PairBuilder {
         self.daemons = false;
@@ -59,10 +75,13 @@ impl PairBuilder {
     }
 
     /// Makes it; `None`, after saying why, on a machine where hosts cannot be made.
-    pub fn up(self) -> Option<Pair> {
+    pub fn up(mut self) -> Option<Pair> {
+        if self.followers {
+            self.settings = self.settings.followers();
+        }
         let lower: Vec<(&str, &str)> =
             self.lower.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let pair = Pair { lab: Lab::with(&lower)? };
+        let pair = Pair { lab: Lab::with(&lower)?, product: self.product };
         thread::scope(|scope| {
             for host in [Host::Master, Host::Slave] {
                 let (pair, this) = (&pair, &self);
@@ -70,6 +89,9 @@ impl PairBuilder {
             }
         });
         exchange_keys(&pair);
+        if self.followers {
+            add_followers(&pair);
+        }
         if self.configured {
             pair.configure();
         }
@@ -81,15 +103,16 @@ impl PairBuilder {
         Some(pair)
     }
 
-    /// Makes the host a Wazo node with these settings.
+    /// Makes the host a node with these settings.
     fn prepare(&self, pair: &Pair, host: Host) {
         let tool = |name: &str| lab::tools().join(name).display().to_string();
-        pair.lab.exec(host, &[&tool("node.sh"), &lab::program().display().to_string()]).ok();
+        let (product, program) = (self.product.name, lab::program(self.product).display().to_string());
+        pair.lab.exec(host, &[&tool("node.sh"), product, &program]).ok();
         pair.write(host, "/etc/pbx-ha/pbx-ha.toml", &self.settings.to_string());
         if let Some((master, slave, slave_encoding)) = self.database {
             let (users, encoding) =
                 if host == Host::Master { (master, "UTF8") } else { (slave, slave_encoding) };
-            pair.lab.exec(host, &[&tool("pg.sh"), &users.to_string(), encoding]).ok();
+            pair.lab.exec(host, &[&tool("pg.sh"), product, &users.to_string(), encoding]).ok();
         }
     }
 }
@@ -106,8 +129,29 @@ fn exchange_keys(pair: &Pair) {
     for host in [Host::Master, Host::Slave] {
         let (key, host_key) = own(host.peer());
         let from = host.peer().address();
-        let line = format!("restrict,command=\"/usr/bin/wazo-ha agent\",from=\"{from}\" {key}\n");
+        let agent = format!("/usr/bin/{} agent", pair.product.program);
+        let line = format!("restrict,command=\"{agent}\",from=\"{from}\" {key}\n");
         pair.write(host, "/root/.ssh/authorized_keys", &line);
         pair.write(host, "/root/.ssh/known_hosts", &format!("{from} {host_key}\n"));
+    }
+}
+
+/// Boots the hosts beside the pair; each lets both nodes in, and both nodes know its host key.
+fn add_followers(pair: &Pair) {
+    let of_nodes = [Host::Master, Host::Slave].map(|node| {
+        let key = pair.lab.sh(node, "cat /root/.ssh/xivo_id_rsa.pub").ok();
+        format!("restrict,from=\"{}\" {key}", node.address())
+    });
+    for (host, addresses) in [(Host::Cc, "10.77.0.21 10.77.0.22"), (Host::Edge, "10.77.0.31")] {
+        pair.lab.boot(host);
+        pair.lab.exec(host, &[&lab::tools().join("follower.sh").display().to_string()]).ok();
+        pair.write(host, "/root/.ssh/authorized_keys", &of_nodes.concat());
+        let host_key = pair.lab.sh(host, "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub").ok();
+        let host_key = host_key.trim();
+        for node in [Host::Master, Host::Slave] {
+            let learn =
+                format!("for a in {addresses}; do echo \"$a {host_key}\"; done >> /root/.ssh/known_hosts");
+            pair.lab.sh(node, &learn).ok();
+        }
     }
 }

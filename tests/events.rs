@@ -52,6 +52,6 @@ impl Event {
 
     /// Whether this call starts, stops, enables or disables telephony.
     pub fn acts_on_telephony(&self) -> bool {
-        self.name == "wazo-service" && !self.rest.starts_with("status")
+        self.name.ends_with("-service") && !self.rest.starts_with("status")
     }
 }

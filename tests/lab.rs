@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::{Event, Host, Moment, Ran, ground};
+use crate::{Event, Host, Moment, Product, Ran, ground};
 
 /// How long a command in a host may take unless the caller says otherwise.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
@@ -185,13 +185,19 @@ pub(crate) fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("lab")
 }
 
-/// The program under test, of the profile that its caller was built with: a test is in `target/PROFILE/deps`, a program
-/// in `target/PROFILE`.
-pub(crate) fn program() -> PathBuf {
+/// The program under test, of the profile that its caller was built with.
+pub(crate) fn program(product: Product) -> PathBuf {
+    let program = programs().join(product.program);
+    assert!(program.is_file(), "no {}: `cargo build --workspace`", program.display());
+    program
+}
+
+/// Where programs of that profile are: a test is in `target/PROFILE/deps`, a program in `target/PROFILE`.
+fn programs() -> PathBuf {
     let own = env::current_exe().expect("a program knows its own path");
-    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("wazo-ha"));
-    let found = beside.into_iter().find(|program| program.is_file());
-    found.unwrap_or_else(|| panic!("no wazo-ha near {}: `cargo build --bin wazo-ha`", own.display()))
+    let folder = own.parent().expect("a program is in a folder");
+    let above = folder.parent().filter(|_| folder.ends_with("deps"));
+    above.unwrap_or(folder).to_owned()
 }
 
 /// A process of its own group, so that whatever ends the test's group leaves it to clean up.
@@ -211,11 +217,8 @@ fn directories_to_show() -> Vec<String> {
         fs::metadata(path).map(|meta| meta.dev()).ok()
     };
     let root = device(Path::new("/"));
-    let build = program().parent().map(Path::to_owned);
-    let needed = [Some(Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()), build];
-    needed
+    [Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(), programs()]
         .into_iter()
-        .flatten()
         .filter(|path| device(path) != root)
         .map(|path| path.display().to_string())
         .collect()

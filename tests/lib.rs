@@ -1,6 +1,6 @@
-//! The lab: hosts with real kernels, sshd, PostgreSQL and faults on one machine, and a Wazo pair that runs in it.
+//! The lab: hosts with real kernels, sshd, PostgreSQL and faults on one machine, and a pair that runs in it.
 //!
-//! [`Lab`] makes hosts and breaks them, [`Pair`] makes a master and a slave of two of them and runs the
+//! [`Lab`] makes hosts and breaks them, [`Pair`] makes a master and a slave of a [`Product`] of two of them and runs the
 //! program under test there, [`wait::until`] bounds every wait. The hosts themselves are made by the scripts in
 //! `tests/lab`. On a machine where hosts cannot be made a test says so and passes; with `LAB_REQUIRED` set in the
 //! environment it fails instead.
@@ -11,6 +11,7 @@ mod ground;
 mod host;
 mod lab;
 mod pair;
+mod product;
 mod ran;
 mod settings;
 mod sip;
@@ -23,6 +24,7 @@ pub use ground::{ready, skip, skip_allowed};
 pub use host::Host;
 pub use lab::Lab;
 pub use pair::Pair;
+pub use product::Product;
 pub use ran::Ran;
 pub use settings::Settings;
 pub use sip::SipWatch;

@@ -2,22 +2,31 @@ use std::fs;
 use std::time::Duration;
 
 use crate::wait::{self, seconds};
-use crate::{Event, Host, Lab, Moment, PairBuilder, Ran, Status, lab, sip};
+use crate::{Event, Host, Lab, Moment, PairBuilder, Product, Ran, Status, lab, sip};
 
-/// What starts the daemon on a real node.
-const UNIT: &str = include_str!("../dist/wazo-ha.service");
-
-/// A Wazo master and slave in a lab, with the program under test on both.
+/// A master and slave in a lab, with the program under test on both.
 #[derive(Debug)]
 pub struct Pair {
     /// The hosts, to break them.
     pub lab: Lab,
+    /// What the nodes are of.
+    pub product: Product,
 }
 
 impl Pair {
     /// A pair in peace: master serving, slave standing by, a daemon on both that has heard the other.
+    pub fn of(product: Product) -> PairBuilder {
+        PairBuilder::new(product)
+    }
+
+    /// The same of Wazo, for what is no matter of the distribution.
     pub fn wazo() -> PairBuilder {
-        PairBuilder::new()
+        Pair::of(Product::WAZO)
+    }
+
+    /// The same of XiVO.
+    pub fn xivo() -> PairBuilder {
+        Pair::of(Product::XIVO)
     }
 
     /// Configures both roles, the slave first.
@@ -36,7 +45,22 @@ impl Pair {
 
     /// Runs the program under test in the host; `arguments` are split by the shell.
     pub fn ha(&self, host: Host, arguments: &str) -> Ran {
-        self.lab.sh(host, &format!("exec /usr/bin/wazo-ha {arguments} </dev/null"))
+        self.lab.sh(host, &format!("exec /usr/bin/{} {arguments} </dev/null", self.product.program))
+    }
+
+    /// Runs the distribution's own service command in the host, as a person would.
+    pub fn service(&self, host: Host, arguments: &str) -> Ran {
+        self.lab.sh(host, &format!("{} {arguments}", self.product.service))
+    }
+
+    /// From now on every call of that command in the host runs this script first, which may end it.
+    pub fn on_call(&self, host: Host, command: &str, script: &str) {
+        self.write(host, &format!("/run/lab/on/{command}"), script);
+    }
+
+    /// The end of it.
+    pub fn no_longer_on_call(&self, host: Host, command: &str) {
+        self.lab.sh(host, &format!("rm /run/lab/on/{command}")).ok();
     }
 
     /// What the program says about the node; `None` when it does not answer with a document.
@@ -83,9 +107,11 @@ impl Pair {
 
     /// Starts the daemon in the host with the environment of its unit; its log goes to the mailbox.
     pub fn start_daemon(&self, host: Host) {
-        let environment = UNIT.lines().find_map(|line| line.strip_prefix("Environment="));
+        let environment = self.product.unit.lines().find_map(|line| line.strip_prefix("Environment="));
         let environment = environment.expect("the unit sets one");
-        let run = format!("{environment} setsid /usr/bin/wazo-ha run </dev/null >>/run/lab/daemon.log 2>&1");
+        let program = self.product.program;
+        let run =
+            format!("{environment} setsid /usr/bin/{program} run </dev/null >>/run/lab/daemon.log 2>&1");
         self.lab.sh(host, &format!("cd /; {run} & echo $! >/run/lab/daemon.pid")).ok();
         self.await_status(host, "known to its daemon", seconds(10.0), |_| self.daemon_runs(host));
     }
@@ -116,7 +142,7 @@ impl Pair {
     /// Powers the host on; sshd, PostgreSQL and telephony (unless disabled) start as at boot, the daemon does not.
     pub fn power_on(&self, host: Host) -> Moment {
         let begin = self.lab.boot(host);
-        self.lab.exec(host, &[&lab::tools().join("up.sh").display().to_string()]).ok();
+        self.lab.exec(host, &[&lab::tools().join("up.sh").display().to_string(), self.product.name]).ok();
         begin
     }
 

@@ -25,6 +25,22 @@ impl Settings {
         self
     }
 
+    /// With the machines that stand beside a pair in the lab.
+    pub(crate) fn followers(self) -> Settings {
+        [
+            ("cc", "master", "\"10.77.0.21\""),
+            ("cc", "slave", "\"10.77.0.22\""),
+            ("edge", "host", "\"10.77.0.31\""),
+            ("edge", "xivo_master", "\"10.77.0.11\""),
+            ("edge", "xivo_slave", "\"10.77.0.12\""),
+            ("edge", "cc_master", "\"10.77.0.21\""),
+            ("edge", "cc_slave", "\"10.77.0.22\""),
+            ("xds", "servers", "[\"mds1\", \"mds2\"]"),
+        ]
+        .into_iter()
+        .fold(self, |settings, (section, key, value)| settings.with(section, key, value))
+    }
+
     /// With a crashed telephony on a living host taken over after `seconds` instead of the preset's half minute.
     pub fn degraded_after(self, seconds: u32) -> Settings {
         self.with("probe", "degraded_after", &format!("\"{seconds}s\""))

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-/// What `wazo-ha status --json` said.
+/// What `status --json` said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status(Value);
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::thread;
 
 use ha_tests::wait::{self, pass, seconds};
-use ha_tests::{Event, Host, Pair, Settings};
+use ha_tests::{Event, Host, Pair, Product, Settings};
 
 use crate::database::digest;
 
@@ -26,8 +26,10 @@ pub(crate) fn noted(pair: &Pair, word: &str) -> Option<Event> {
     pair.lab.events(Host::Slave, "proxy.log").into_iter().find(|event| event.name == word)
 }
 
-fn old_batch_never_commits(settings: Settings, place: &str) {
-    let Some(pair) = Pair::wazo().settings(settings).database(20, 4).without_daemons().up() else { return };
+fn old_batch_never_commits(product: Product, settings: Settings, place: &str) {
+    let Some(pair) = Pair::of(product).settings(settings).database(20, 4).without_daemons().up() else {
+        return;
+    };
     start_proxy(&pair, place);
     let noted = |word: &str| noted(&pair, word);
     pair.start_daemon(Host::Master);
@@ -59,19 +61,22 @@ fn old_batch_never_commits(settings: Settings, place: &str) {
     assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master), "the next replication brings it");
 }
 
-#[test]
-fn a_commit_over_ssh_that_arrives_after_a_takeover_is_refused() {
+fn a_commit_over_ssh_that_arrives_after_a_takeover_is_refused(product: Product) {
     let settings =
         Settings::modern().with("postgres", "remote", "\"host=/run/lab/pg user=postgres dbname=asterisk\"");
-    old_batch_never_commits(settings, "");
+    old_batch_never_commits(product, settings, "");
 }
 
-#[test]
-fn a_commit_over_tcp_that_arrives_after_a_takeover_is_refused() {
+fn a_commit_over_tcp_that_arrives_after_a_takeover_is_refused(product: Product) {
     let settings = Settings::modern().with("replication", "database_transport", "\"tcp\"").with(
         "postgres",
         "remote",
         "\"host={peer} port=5433 user=postgres dbname=asterisk\"",
     );
-    old_batch_never_commits(settings, "5433");
+    old_batch_never_commits(product, settings, "5433");
+}
+
+for_every_product! {
+    a_commit_over_ssh_that_arrives_after_a_takeover_is_refused,
+    a_commit_over_tcp_that_arrives_after_a_takeover_is_refused,
 }

@@ -1,14 +1,19 @@
 //! A role change that is killed at any point is finished by the next one, and undone by `configure disabled`.
 
-use ha_tests::{Host, Pair, Settings};
+use ha_tests::{Host, Pair, Product, Settings};
+
+/// Files that only a slave has.
+fn slaves_own(product: Product) -> Vec<&'static str> {
+    product.sentinel.into_iter().chain(["/etc/cron.d/xivo-ha-slave"]).collect()
+}
 
 /// A free host with PostgreSQL's files, whose restart is only pretended: it would take most of the time.
-fn free_node() -> Option<Pair> {
+fn free_node(product: Product) -> Option<Pair> {
     let settings = Settings::modern()
         .with("", "preset", "\"seed\"")
         .with("replication", "database_transport", "\"tcp\"")
         .with("postgres", "remote", "\"host={peer} user=postgres dbname=asterisk\"");
-    let pair = Pair::wazo().settings(settings).unconfigured().up()?;
+    let pair = Pair::of(product).settings(settings).unconfigured().up()?;
     pair.lab
         .sh(
             Host::Slave,
@@ -20,10 +25,10 @@ fn free_node() -> Option<Pair> {
     Some(pair)
 }
 
-fn killed_at_every(calls: &str) {
-    let Some(pair) = free_node() else { return };
+fn killed_at_every(product: Product, calls: &str) {
+    let Some(pair) = free_node(product) else { return };
     let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/killed.sh");
-    let said = pair.lab.exec(Host::Slave, &[tool, calls]).ok();
+    let said = pair.lab.exec(Host::Slave, &[tool, product.name, calls]).ok();
     let last = said.lines().last().unwrap_or_default();
     let kills: u32 = last.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
     assert!(last.ends_with(" 0 different"), "{said}");
@@ -35,53 +40,49 @@ fn killed_at_every(calls: &str) {
     assert_eq!(kept.ok().trim(), "1", "the administrator's own line is back");
 }
 
-#[test]
-fn a_role_change_killed_at_any_rename_is_finished_by_the_next() {
-    killed_at_every("rename,renameat,renameat2,linkat");
+fn a_role_change_killed_at_any_rename_is_finished_by_the_next(product: Product) {
+    killed_at_every(product, "rename,renameat,renameat2,linkat");
 }
 
-#[test]
-fn a_role_change_killed_at_any_sync_is_finished_by_the_next() {
-    killed_at_every("fsync,fdatasync");
+fn a_role_change_killed_at_any_sync_is_finished_by_the_next(product: Product) {
+    killed_at_every(product, "fsync,fdatasync");
 }
 
-#[test]
-fn a_role_change_killed_at_any_removal_is_finished_by_the_next() {
-    let Some(pair) = free_node() else { return };
+fn a_role_change_killed_at_any_removal_is_finished_by_the_next(product: Product) {
+    let Some(pair) = free_node(product) else { return };
     // the other way round: what is removed on the way from slave to disabled
-    let said = pair.lab.sh(
-        Host::Slave,
+    let of_slaves = slaves_own(product);
+    let script = format!(
         "for i in $(seq 200); do
-            wazo-ha configure slave --remote 10.77.0.11 >/dev/null || exit 1
+            {0} configure slave --remote 10.77.0.11 >/dev/null || exit 1
             strace -f -qq -o /dev/null -e trace=unlink,unlinkat -e inject=unlink,unlinkat:signal=SIGKILL:when=$i \
-                wazo-ha configure disabled >/dev/null 2>&1 && { echo $((i - 1)); exit 0; }
-            wazo-ha configure disabled >/dev/null || exit 2
-            for file in /etc/cron.d/xivo-ha-slave /var/lib/wazo/is-secondary; do [ -e $file ] && { echo \"$i: $file\" >&2; exit 3; }; done
+                {0} configure disabled >/dev/null 2>&1 && {{ echo $((i - 1)); exit 0; }}
+            {0} configure disabled >/dev/null || exit 2
+            for file in {1}; do [ -e $file ] && {{ echo \"$i: $file\" >&2; exit 3; }}; done
             grep -q 'listen_addresses = .\\*' /etc/postgresql/15/main/postgresql.conf && exit 4
             grep -q 10.77.0.11 /etc/postgresql/15/main/pg_hba.conf && exit 5
         done; exit 6",
+        product.program,
+        of_slaves.join(" ")
     );
-    let kills: u32 = said.ok().trim().parse().expect("the count of kills");
-    assert!(kills >= 2, "the sentinel and the cron file at least are removed: {kills}");
+    let kills: usize = pair.lab.sh(Host::Slave, &script).ok().trim().parse().expect("the count of kills");
+    assert!(kills >= of_slaves.len(), "these at least are removed: {of_slaves:?}, {kills}");
 }
 
-#[test]
-fn a_dry_run_of_a_role_change_says_what_it_would_do_and_does_nothing() {
-    let Some(pair) = free_node() else { return };
-    let tree = "find /etc/xivo /etc/cron.d /etc/postgresql /var/lib/wazo -printf '%p %T@ %s\\n' | sort; cat /run/lab/calls.log";
-    let before = pair.lab.sh(Host::Slave, tree).ok();
-    pair.ha(Host::Slave, "configure slave --remote 10.77.0.11 --dry-run").exits(0).says(&[
-        "/etc/xivo/ha.conf",
-        "/var/lib/wazo/is-secondary",
-        "/etc/cron.d/xivo-ha-slave",
-        "pg_hba.conf",
-    ]);
-    assert_eq!(pair.lab.sh(Host::Slave, tree).ok(), before);
+fn a_dry_run_of_a_role_change_says_what_it_would_do_and_does_nothing(product: Product) {
+    let Some(pair) = free_node(product) else { return };
+    let tree = format!(
+        "find /etc/xivo /etc/cron.d /etc/postgresql {} -printf '%p %T@ %s\\n' | sort; cat /run/lab/calls.log",
+        product.state
+    );
+    let before = pair.lab.sh(Host::Slave, &tree).ok();
+    let ran = pair.ha(Host::Slave, "configure slave --remote 10.77.0.11 --dry-run").exits(0);
+    ran.says(&["/etc/xivo/ha.conf", "pg_hba.conf"]).says(&slaves_own(product));
+    assert_eq!(pair.lab.sh(Host::Slave, &tree).ok(), before);
 }
 
-#[test]
-fn an_address_that_cannot_be_the_peers_is_refused_with_a_sentence() {
-    let Some(pair) = free_node() else { return };
+fn an_address_that_cannot_be_the_peers_is_refused_with_a_sentence(product: Product) {
+    let Some(pair) = free_node(product) else { return };
     for bad in
         ["host.example", "10.77.0.12", "127.0.0.1", "::1", "224.0.0.1", "ff02::1", "fe80::1%eth0", "0.0.0.0"]
     {
@@ -90,4 +91,12 @@ fn an_address_that_cannot_be_the_peers_is_refused_with_a_sentence() {
     }
     pair.ha(Host::Slave, "configure primary --remote 10.77.0.11").exits(2);
     assert!(!pair.lab.disk(Host::Slave, "/etc/xivo/ha.conf").exists());
+}
+
+for_every_product! {
+    a_role_change_killed_at_any_rename_is_finished_by_the_next,
+    a_role_change_killed_at_any_sync_is_finished_by_the_next,
+    a_role_change_killed_at_any_removal_is_finished_by_the_next,
+    a_dry_run_of_a_role_change_says_what_it_would_do_and_does_nothing,
+    an_address_that_cannot_be_the_peers_is_refused_with_a_sentence,
 }

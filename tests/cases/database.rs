@@ -3,24 +3,16 @@
 use std::thread;
 
 use ha_tests::wait::{self, seconds};
-use ha_tests::{Host, Pair, Ran};
-
-/// Tables that are replicated.
-const COPIED: [&str; 6] =
-    ["userfeatures", "endpoint_sip", "endpoint_sip_section_option", "extensions", "dialaction", "auth_user"];
-
-/// Tables that belong to their node and are never copied.
-const OWN: [&str; 7] =
-    ["infos", "call_logd_call_log", "cel", "queue_log", "auth_token", "auth_session", "netiface"];
+use ha_tests::{Host, Pair, Product, Ran};
 
 /// The content of the replicated tables, a digest each.
 pub(crate) fn digest(pair: &Pair, host: Host) -> String {
-    content(pair, host, &COPIED)
+    content(pair, host, pair.product.copied)
 }
 
 /// The content of the node's own tables, a digest each.
 pub(crate) fn own(pair: &Pair, host: Host) -> String {
-    content(pair, host, &OWN)
+    content(pair, host, pair.product.own)
 }
 
 fn content(pair: &Pair, host: Host, tables: &[&str]) -> String {
@@ -31,17 +23,19 @@ fn content(pair: &Pair, host: Host, tables: &[&str]) -> String {
 }
 
 /// Makes the slave's own rows unlike the master's.
-pub(crate) const MARK_OWN: &str =
-    "update infos set uuid = 'slave'; update call_logd_call_log set source_name = 'slave';";
+pub(crate) fn mark_own(pair: &Pair) {
+    let (table, column) = pair.product.own_text;
+    let sql = format!("update infos set uuid = 'slave'; update {table} set {column} = 'slave';");
+    pair.sql(Host::Slave, &sql);
+}
 
 fn replicate(pair: &Pair) -> Ran {
     pair.ha(Host::Master, "replicate database --json")
 }
 
-#[test]
-fn the_database_arrives_and_what_belongs_to_the_slave_stays() {
-    let Some(pair) = Pair::wazo().database(40, 4).up() else { return };
-    pair.sql(Host::Slave, MARK_OWN);
+fn the_database_arrives_and_what_belongs_to_the_slave_stays(product: Product) {
+    let Some(pair) = Pair::of(product).database(40, 4).up() else { return };
+    mark_own(&pair);
     let kept = own(&pair, Host::Slave);
     let report = replicate(&pair).ok();
     for word in ["\"database\"", "rows_inserted", "tables_changed"] {
@@ -59,9 +53,8 @@ fn the_database_arrives_and_what_belongs_to_the_slave_stays() {
     assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
 }
 
-#[test]
-fn a_slave_that_dies_in_the_middle_of_a_replication_has_the_whole_old_database() {
-    let Some(pair) = Pair::wazo().database(600, 4).up() else { return };
+fn a_slave_that_dies_in_the_middle_of_a_replication_has_the_whole_old_database(product: Product) {
+    let Some(pair) = Pair::of(product).database(600, 4).up() else { return };
     let old = digest(&pair, Host::Slave);
     let before = pair.lab.received(Host::Slave);
     thread::scope(|scope| {
@@ -79,9 +72,8 @@ fn a_slave_that_dies_in_the_middle_of_a_replication_has_the_whole_old_database()
     assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
 }
 
-#[test]
-fn a_schema_one_column_apart_is_refused_and_the_table_is_named() {
-    let Some(pair) = Pair::wazo().database(10, 2).up() else { return };
+fn a_schema_one_column_apart_is_refused_and_the_table_is_named(product: Product) {
+    let Some(pair) = Pair::of(product).database(10, 2).up() else { return };
     pair.sql(Host::Slave, "alter table userfeatures add column extra text;");
     let old = digest(&pair, Host::Slave);
     replicate(&pair).exits(3).says(&["userfeatures", "extra"]);
@@ -93,11 +85,35 @@ fn a_schema_one_column_apart_is_refused_and_the_table_is_named() {
     assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
 }
 
-#[test]
-fn a_slave_whose_database_is_sql_ascii_is_refused() {
+fn a_slave_whose_database_is_sql_ascii_is_refused(product: Product) {
     // without rows: such a database does not even take the json of a real one
-    let Some(pair) = Pair::wazo().database(10, 0).slave_encoding("SQL_ASCII").up() else { return };
+    let Some(pair) = Pair::of(product).database(10, 0).slave_encoding("SQL_ASCII").up() else { return };
     let old = digest(&pair, Host::Slave);
     replicate(&pair).exits(3).says(&["SQL_ASCII", "UTF8"]);
     assert_eq!(digest(&pair, Host::Slave), old);
+}
+
+/// The documents' exclusions of the one are not those of the other.
+#[test]
+fn dhcp_settings_and_call_logs_arrive_at_a_xivo_slave_and_its_web_service_accounts_stay() {
+    let Some(pair) = Pair::xivo().without_daemons().database(2, 1).up() else { return };
+    pair.sql(
+        Host::Master,
+        "update dhcp set pool_start = '10.77.0.100'; insert into call_log (id, source_name) values (9000, 'arrives');
+         update accesswebservice set login = 'of the master'; update monitoring set alert_emails = 'of the master';
+         update netiface set ifname = 'master' || id; delete from queue_log;",
+    );
+    let kept = own(&pair, Host::Slave);
+    replicate(&pair).ok();
+    assert_eq!(pair.sql(Host::Slave, "select distinct pool_start from dhcp").trim(), "10.77.0.100");
+    assert_eq!(pair.sql(Host::Slave, "select source_name from call_log where id = 9000").trim(), "arrives");
+    assert_eq!(own(&pair, Host::Slave), kept);
+    assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
+}
+
+for_every_product! {
+    the_database_arrives_and_what_belongs_to_the_slave_stays,
+    a_slave_that_dies_in_the_middle_of_a_replication_has_the_whole_old_database,
+    a_schema_one_column_apart_is_refused_and_the_table_is_named,
+    a_slave_whose_database_is_sql_ascii_is_refused,
 }

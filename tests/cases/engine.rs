@@ -1,11 +1,10 @@
 //! The daemon itself: its role changes, its restart, and the scripts that cron calls beside it.
 
 use ha_tests::wait::{pass, seconds};
-use ha_tests::{Host, Moment, Pair};
+use ha_tests::{Host, Moment, Pair, Product};
 
-#[test]
-fn a_role_change_while_probes_are_out_is_not_overtaken_by_their_losses() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn a_role_change_while_probes_are_out_is_not_overtaken_by_their_losses(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     pair.lab.cut(Host::Master);
     pass(seconds(1.0));
     pair.ha(Host::Slave, "configure disabled").ok();
@@ -16,12 +15,11 @@ fn a_role_change_while_probes_are_out_is_not_overtaken_by_their_losses() {
     pair.assert_untouched(Host::Slave, changed);
     assert_eq!(pair.status(Host::Slave).node_type(), "disabled");
     assert!(pair.answers(Host::Slave), "a freed slave keeps its telephony");
-    assert!(!pair.lab.disk(Host::Slave, "/var/lib/wazo/is-secondary").exists());
+    assert!(product.sentinel.is_none_or(|path| !pair.lab.disk(Host::Slave, path).exists()));
 }
 
-#[test]
-fn the_scripts_that_cron_calls_beside_the_daemon_leave_the_acting_to_it() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn the_scripts_that_cron_calls_beside_the_daemon_leave_the_acting_to_it(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let begin = Moment::now();
     let check = "/usr/sbin/xivo-check-master-status 10.77.0.11";
     assert_eq!(pair.lab.sh(Host::Slave, check).ok(), "", "cron mails whatever is printed");
@@ -45,9 +43,8 @@ fn the_scripts_that_cron_calls_beside_the_daemon_leave_the_acting_to_it() {
     pair.assert_untouched(Host::Slave, serving);
 }
 
-#[test]
-fn a_daemon_restarted_while_the_slave_serves_changes_no_service() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn a_daemon_restarted_while_the_slave_serves_changes_no_service(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let cut = pair.lab.cut(Host::Master);
     pair.await_start(Host::Slave, cut, seconds(12.0));
     let serving = |status: &ha_tests::Status| status.active() && status.services() == "running";
@@ -75,4 +72,10 @@ fn a_daemon_restarted_while_the_slave_serves_changes_no_service() {
     let stop = pair.await_stop(Host::Slave, healed, seconds(40.0));
     assert!(stop.at.after(healed) >= seconds(5.0), "the first good verdict stopped an active slave");
     pair.await_peace(seconds(20.0));
+}
+
+for_every_product! {
+    a_role_change_while_probes_are_out_is_not_overtaken_by_their_losses,
+    the_scripts_that_cron_calls_beside_the_daemon_leave_the_acting_to_it,
+    a_daemon_restarted_while_the_slave_serves_changes_no_service,
 }

@@ -1,14 +1,15 @@
 //! A replication that is cut, killed or runs out of room at a random moment: the slave has all of it, files and database,
 //! or nothing, and the next one brings it up to date.
 //!
-//! `FAULT_POINTS` says how many moments each fault strikes at (4; the long form takes 100), `FAULT_SEED` which.
+//! `FAULT_POINTS` says how many moments each fault strikes at (4; the long form takes 100), `FAULT_SEED` which. XiVO takes
+//! half as many: what differs from Wazo there are names.
 
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ha_tests::wait::{self, seconds};
-use ha_tests::{Host, Pair, Ran, Settings};
+use ha_tests::{Host, Pair, Product, Ran, Settings};
 
 use crate::commit::{noted, start_proxy};
 use crate::database;
@@ -57,8 +58,9 @@ fn change(pair: &Pair, number: u64) {
 
 fn replicate(pair: &Pair) -> Ran {
     // signed, to be killed
-    pair.lab
-        .sh(Host::Master, "echo $$ > /run/lab/near.pid; exec /usr/bin/wazo-ha replicate --json </dev/null")
+    let program = pair.product.program;
+    let script = format!("echo $$ > /run/lab/near.pid; exec /usr/bin/{program} replicate --json </dev/null");
+    pair.lab.sh(Host::Master, &script)
 }
 
 /// Numbers that are the same for the same seed (xorshift).
@@ -80,8 +82,9 @@ impl Dice {
     }
 }
 
-fn points() -> u64 {
-    std::env::var("FAULT_POINTS").ok().and_then(|points| points.parse().ok()).unwrap_or(4)
+fn points(product: Product) -> u64 {
+    let points = std::env::var("FAULT_POINTS").ok().and_then(|points| points.parse().ok()).unwrap_or(4);
+    if product == Product::WAZO { points } else { points / 2 }
 }
 
 /// When a fault strikes.
@@ -94,9 +97,9 @@ enum Moment {
 }
 
 /// A fault: a script that one host runs once it finds the file `strike` in its mailbox, and what mends it.
-struct Fault {
+struct Fault<'a> {
     host: Host,
-    strike: &'static str,
+    strike: &'a str,
     /// Done right after it, from outside.
     then: fn(&Pair),
     /// Done before the slave is looked at.
@@ -104,7 +107,7 @@ struct Fault {
 }
 
 /// Strikes at random moments; after each the slave has one of two states, and the next replication brings the newer.
-fn strike_at_random(pair: &Pair, fault: &Fault) {
+fn strike_at_random(pair: &Pair, fault: &Fault<'_>) {
     let mut dice = Dice::new();
     change(pair, 1);
     replicate(pair).ok();
@@ -115,9 +118,10 @@ fn strike_at_random(pair: &Pair, fault: &Fault) {
     let mut old = state(pair, Host::Master);
     assert_eq!(state(pair, Host::Slave), old);
     let (mut met, mut kept_old, mut made_new, mut resumed) = (0, 0, 0, 0);
-    for number in 3..3 + 3 * points() {
+    let points = points(pair.product);
+    for number in 3..3 + 3 * points {
         // few moments may all be too late on a machine that is busy with something else: then there are more
-        if number >= 3 + points() && met > 0 {
+        if number >= 3 + points && met > 0 {
             break;
         }
         change(pair, number);
@@ -150,13 +154,11 @@ fn strike_at_random(pair: &Pair, fault: &Fault) {
         resumed += u32::from(ready.get(2).is_some_and(|kept| *kept != "0"));
         replicate(pair).ok();
         assert_eq!(state(pair, Host::Slave), new, "{moment:?}: the next replication");
-        let left = pair
-            .lab
-            .sh(
-                Host::Slave,
-                "find /var/lib/asterisk/moh /var/lib/wazo -name '.pbx-ha*'; ls /var/lib/pbx-ha/intent",
-            )
-            .ok();
+        let look = format!(
+            "find /var/lib/asterisk/moh {} -name '.pbx-ha*'; ls /var/lib/pbx-ha/intent",
+            pair.product.state
+        );
+        let left = pair.lab.sh(Host::Slave, &look).ok();
         assert_eq!(left.trim(), "", "{moment:?}: left behind");
         old = new;
     }
@@ -166,13 +168,13 @@ fn strike_at_random(pair: &Pair, fault: &Fault) {
     );
     assert!(met > 0, "no replication was struck");
     // few moments may all be early, or late
-    if points() >= 20 {
+    if points >= 20 {
         assert!(kept_old > 0 && made_new > 0 && resumed > 0, "these moments prove too little");
     }
 }
 
 /// One replication that is struck, or has ended before. Whether it failed.
-fn struck(pair: &Pair, fault: &Fault, moment: Moment, whole: Duration) -> bool {
+fn struck(pair: &Pair, fault: &Fault<'_>, moment: Moment, whole: Duration) -> bool {
     let strike = pair.lab.mailbox(fault.host, "strike");
     let _ = fs::remove_file(&strike);
     let promise = pair.lab.root(Host::Slave).join("var/lib/pbx-ha/intent/intent.json");
@@ -198,41 +200,47 @@ fn struck(pair: &Pair, fault: &Fault, moment: Moment, whole: Duration) -> bool {
 }
 
 /// A pair in which nothing but the test replicates.
-fn pair() -> Option<Pair> {
-    Pair::wazo().database(60, 4).without_daemons().up()
+fn pair(product: Product) -> Option<Pair> {
+    Pair::of(product).database(60, 4).without_daemons().up()
 }
 
 const KILL_NEAR: &str = "kill -KILL $(cat /run/lab/near.pid)";
 
 fn nothing(_: &Pair) {}
 
+/// What lists the agents of that user.
+fn agents_of(user: &str, product: Product) -> String {
+    format!("pgrep -u {user} -f '^/usr/bin/{} agent'", product.program)
+}
+
 /// Waits until no agent is left at work that was let go by its near end.
 fn await_agents(pair: &Pair) {
     wait::until("the agents have ended", seconds(10.0), || {
-        let agents = pair.lab.sh(Host::Slave, "pgrep -u root -f '^/usr/bin/wazo-ha agent'");
+        let agents = pair.lab.sh(Host::Slave, &agents_of("root", pair.product));
         (!agents.succeeded()).then_some(())
     });
 }
 
-#[test]
-fn a_master_that_is_killed_at_any_moment_leaves_the_slave_one_whole_replication() {
-    let Some(pair) = pair() else { return };
+fn a_master_that_is_killed_at_any_moment_leaves_the_slave_one_whole_replication(product: Product) {
+    let Some(pair) = pair(product) else { return };
     let fault = Fault { host: Host::Master, strike: KILL_NEAR, then: nothing, mend: await_agents };
     strike_at_random(&pair, &fault);
 }
 
-#[test]
-fn an_agent_or_its_relay_that_is_killed_at_any_moment_leaves_the_slave_one_whole_replication() {
-    let Some(pair) = pair() else { return };
+fn an_agent_or_its_relay_that_is_killed_at_any_moment_leaves_the_slave_one_whole_replication(
+    product: Product,
+) {
+    let Some(pair) = pair(product) else { return };
     // one or the other
-    let strike = "if [ $((RANDOM % 3)) = 0 ]; then who=postgres; else who=root; fi
-        kill -KILL $(pgrep -u $who -f '^/usr/bin/wazo-ha agent')";
-    strike_at_random(&pair, &Fault { host: Host::Slave, strike, then: nothing, mend: await_agents });
+    let strike = format!(
+        "if [ $((RANDOM % 3)) = 0 ]; then who=postgres; else who=root; fi; kill -KILL $({})",
+        agents_of("$who", product)
+    );
+    strike_at_random(&pair, &Fault { host: Host::Slave, strike: &strike, then: nothing, mend: await_agents });
 }
 
-#[test]
-fn a_cable_that_is_pulled_at_any_moment_leaves_the_slave_one_whole_replication() {
-    let Some(pair) = pair() else { return };
+fn a_cable_that_is_pulled_at_any_moment_leaves_the_slave_one_whole_replication(product: Product) {
+    let Some(pair) = pair(product) else { return };
     // the slave hears nothing any more, not even that the master is gone: its agent waits on
     let then = |pair: &Pair| {
         pair.lab.cut(Host::Slave);
@@ -245,9 +253,8 @@ fn a_cable_that_is_pulled_at_any_moment_leaves_the_slave_one_whole_replication()
 }
 
 /// Not a power cut: what the kernel was told stays.
-#[test]
-fn a_slave_whose_processes_all_die_at_any_moment_has_one_whole_replication() {
-    let Some(pair) = pair() else { return };
+fn a_slave_whose_processes_all_die_at_any_moment_has_one_whole_replication(product: Product) {
+    let Some(pair) = pair(product) else { return };
     let then = |pair: &Pair| {
         pair.lab.crash(Host::Slave);
         pair.lab.sh(Host::Master, KILL_NEAR);
@@ -258,9 +265,8 @@ fn a_slave_whose_processes_all_die_at_any_moment_has_one_whole_replication() {
     strike_at_random(&pair, &Fault { host: Host::Slave, strike: "true", then, mend });
 }
 
-#[test]
-fn a_disk_that_fills_up_at_any_moment_leaves_the_slave_one_whole_replication() {
-    let Some(pair) = pair() else { return };
+fn a_disk_that_fills_up_at_any_moment_leaves_the_slave_one_whole_replication(product: Product) {
+    let Some(pair) = pair(product) else { return };
     // trees, the engine's state and the database on one small disk
     let small = "set -e; version=$(ls /etc/postgresql | head -1); ctl='pg_ctlcluster --skip-systemctl-redirect'
         $ctl $version main stop
@@ -280,11 +286,12 @@ fn a_disk_that_fills_up_at_any_moment_leaves_the_slave_one_whole_replication() {
     strike_at_random(&pair, &Fault { host: Host::Slave, strike, then: nothing, mend });
 }
 
-#[test]
-fn a_takeover_after_the_commit_and_before_the_switch_finishes_the_replication() {
+fn a_takeover_after_the_commit_and_before_the_switch_finishes_the_replication(product: Product) {
     let settings =
         Settings::modern().with("postgres", "remote", "\"host=/run/lab/pg user=postgres dbname=asterisk\"");
-    let Some(pair) = Pair::wazo().settings(settings).database(20, 4).without_daemons().up() else { return };
+    let Some(pair) = Pair::of(product).settings(settings).database(20, 4).without_daemons().up() else {
+        return;
+    };
     start_proxy(&pair, "");
     change(&pair, 1);
     pair.start_daemon(Host::Master);
@@ -297,7 +304,7 @@ fn a_takeover_after_the_commit_and_before_the_switch_finishes_the_replication() 
     thread::scope(|scope| {
         let running = scope.spawn(|| replicate(&pair));
         wait::until("COMMIT is on its way", seconds(30.0), || noted(&pair, "held"));
-        pair.lab.sh(Host::Slave, "kill -STOP $(pgrep -u root -f '^/usr/bin/wazo-ha agent')").ok();
+        pair.lab.sh(Host::Slave, &format!("kill -STOP $({})", agents_of("root", product))).ok();
         fs::write(pair.lab.mailbox(Host::Slave, "release"), "").expect("the mailbox can be written");
         wait::until("COMMIT goes on", seconds(10.0), || noted(&pair, "released"));
         wait::until("it is committed", seconds(10.0), || {
@@ -317,4 +324,13 @@ fn a_takeover_after_the_commit_and_before_the_switch_finishes_the_replication() 
     pair.await_peace(seconds(60.0));
     replicate(&pair).ok();
     assert_eq!(state(&pair, Host::Slave), new);
+}
+
+for_every_product! {
+    a_master_that_is_killed_at_any_moment_leaves_the_slave_one_whole_replication,
+    an_agent_or_its_relay_that_is_killed_at_any_moment_leaves_the_slave_one_whole_replication,
+    a_cable_that_is_pulled_at_any_moment_leaves_the_slave_one_whole_replication,
+    a_slave_whose_processes_all_die_at_any_moment_has_one_whole_replication,
+    a_disk_that_fills_up_at_any_moment_leaves_the_slave_one_whole_replication,
+    a_takeover_after_the_commit_and_before_the_switch_finishes_the_replication,
 }

@@ -3,35 +3,31 @@
 use std::thread;
 
 use ha_tests::wait::{self, seconds};
-use ha_tests::{Host, Pair, Ran};
-
-/// The trees of the seed's list that the lab fills.
-const TREES: &str = "/etc/asterisk/extensions_extra.d /var/lib/asterisk/moh /var/lib/asterisk/agi-bin \
-    /var/lib/wazo/sounds/tenants/*/playback /var/lib/wazo-auth-keys";
+use ha_tests::{Host, Pair, Product, Ran};
 
 /// A large file in one of them.
 const BIG: &str = "/var/lib/asterisk/moh/default/big.wav";
 
 /// Every entry of the trees: path, kind, mode, owner, time, target, and the content's digest.
 fn trees(pair: &Pair, host: Host) -> String {
+    let trees = pair.product.trees;
     let script = format!(
-        "find {TREES} ! -type d -printf '%p %y %m %u %g %TY%Tm%Td%TH%TM%TS %l\\n' | sort; find {TREES} -type f -print0 | sort -z | xargs -0 sha256sum"
+        "find {trees} ! -type d -printf '%p %y %m %u %g %TY%Tm%Td%TH%TM%TS %l\\n' | sort; find {trees} -type f -print0 | sort -z | xargs -0 sha256sum"
     );
     pair.lab.sh(host, &script).ok()
 }
 
 /// Only which files there are.
 fn names(pair: &Pair, host: Host) -> String {
-    pair.lab.sh(host, &format!("find {TREES} ! -type d | sort")).ok()
+    pair.lab.sh(host, &format!("find {} ! -type d | sort", pair.product.trees)).ok()
 }
 
 fn replicate(pair: &Pair) -> Ran {
     pair.ha(Host::Master, "replicate files --json")
 }
 
-#[test]
-fn files_arrive_as_they_are_and_recordings_stay_where_they_were_made() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn files_arrive_as_they_are_and_recordings_stay_where_they_were_made(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     pair.lab
         .sh(Host::Master, "ln /var/lib/asterisk/moh/default/song1.wav /var/lib/asterisk/moh/default/same.wav")
         .ok();
@@ -40,7 +36,7 @@ fn files_arrive_as_they_are_and_recordings_stay_where_they_were_made() {
     assert_eq!(trees(&pair, Host::Slave), trees(&pair, Host::Master));
     let links = pair.lab.sh(Host::Slave, "stat -c %h /var/lib/asterisk/moh/default/song1.wav").ok();
     assert_eq!(links.trim(), "2", "hard links stay hard links");
-    pair.lab.sh(Host::Slave, "ls /var/lib/wazo/sounds/tenants/*/recordings/call.wav").exits(2);
+    pair.lab.sh(Host::Slave, &format!("ls {}/call.wav", product.recordings)).exits(2);
     pair.lab.sh(Host::Slave, "grep -q slave /etc/xivo/ha.conf").ok();
 
     pair.lab
@@ -53,9 +49,8 @@ fn files_arrive_as_they_are_and_recordings_stay_where_they_were_made() {
     assert_eq!(trees(&pair, Host::Slave), trees(&pair, Host::Master));
 }
 
-#[test]
-fn a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     pair.lab.sh(Host::Master, &format!("head -c 100000 /dev/urandom > {BIG}")).ok();
     replicate(&pair).ok();
     let digest = |host| pair.lab.sh(host, &format!("sha256sum {BIG}")).ok();
@@ -82,8 +77,8 @@ fn a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one() {
 
 /// Has the master make a big file by that command, cuts its transfer each time so many bytes came, and says how many come
 /// after that.
-fn cut_and_go_on(make: &str, cuts: &[u64]) -> Option<u64> {
-    let pair = Pair::wazo().without_daemons().up()?;
+fn cut_and_go_on(product: Product, make: &str, cuts: &[u64]) -> Option<u64> {
+    let pair = Pair::of(product).without_daemons().up()?;
     replicate(&pair).ok();
     pair.lab.sh(Host::Master, &format!("{make} {BIG}")).ok();
     for cut in cuts {
@@ -112,10 +107,9 @@ fn cut_and_go_on(make: &str, cuts: &[u64]) -> Option<u64> {
     Some(rest)
 }
 
-#[test]
-fn a_large_file_whose_transfer_is_cut_goes_on_where_it_was_cut() {
+fn a_large_file_whose_transfer_is_cut_goes_on_where_it_was_cut(product: Product) {
     let cuts = [100_000_000; 2];
-    let Some(rest) = cut_and_go_on("head -c 300000000 /dev/urandom >", &cuts) else { return };
+    let Some(rest) = cut_and_go_on(product, "head -c 300000000 /dev/urandom >", &cuts) else { return };
     assert!(rest < 130_000_000, "{rest} bytes came after two cuts behind 100 MB each");
 }
 
@@ -124,13 +118,12 @@ fn a_large_file_whose_transfer_is_cut_goes_on_where_it_was_cut() {
 fn a_file_that_is_cut_behind_its_fourth_gigabyte_goes_on_there() {
     // holes, and something behind them
     let make = "f() { truncate -s 4400000000 $1; head -c 150000000 /dev/urandom | dd of=$1 bs=1M seek=4096 conv=notrunc status=none; }; f";
-    let Some(rest) = cut_and_go_on(make, &[4_350_000_000]) else { return };
+    let Some(rest) = cut_and_go_on(Product::WAZO, make, &[4_350_000_000]) else { return };
     assert!(rest < 120_000_000, "{rest} bytes came after a cut behind 4.35 GB");
 }
 
-#[test]
-fn a_full_disk_at_the_far_end_leaves_the_old_files_and_says_so() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn a_full_disk_at_the_far_end_leaves_the_old_files_and_says_so(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     replicate(&pair).ok();
     let mount = "cp -a /var/lib/asterisk/moh /root/; mount -t tmpfs -o size=1m,mode=755 moh /var/lib/asterisk/moh; cp -a /root/moh/. /var/lib/asterisk/moh";
     pair.lab.sh(Host::Slave, mount).ok();
@@ -143,18 +136,15 @@ fn a_full_disk_at_the_far_end_leaves_the_old_files_and_says_so() {
     assert_eq!(trees(&pair, Host::Slave), trees(&pair, Host::Master));
 }
 
-#[test]
-fn an_empty_or_half_empty_source_tree_deletes_nothing_and_is_refused() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn an_empty_or_half_empty_source_tree_deletes_nothing_and_is_refused(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     replicate(&pair).ok();
     let old = trees(&pair, Host::Slave);
     // the whole tree first, as when its disk is not mounted; then more of it than a person deletes in an hour
-    for loss in
-        ["rm -rf /var/lib/asterisk/moh/*", "rm /var/lib/wazo/sounds/tenants/*/playback/greeting[1-7].wav"]
-    {
-        pair.lab
-            .sh(Host::Master, &format!("cp -a /var/lib/asterisk/moh /var/lib/wazo/sounds /root/; {loss}"))
-            .ok();
+    let most = format!("rm {}/greeting[1-7].wav", product.greetings);
+    for loss in ["rm -rf /var/lib/asterisk/moh/*", &most] {
+        let keep = format!("cp -a /var/lib/asterisk/moh {}/sounds /root/; {loss}", product.state);
+        pair.lab.sh(Host::Master, &keep).ok();
         let ran = replicate(&pair).exits(3);
         let said = ran.said();
         assert!(
@@ -162,17 +152,15 @@ fn an_empty_or_half_empty_source_tree_deletes_nothing_and_is_refused() {
             "what would lift the guard is named: {said}"
         );
         assert_eq!(trees(&pair, Host::Slave), old);
-        pair.lab
-            .sh(Host::Master, "cp -a /root/moh /var/lib/asterisk/; cp -a /root/sounds /var/lib/wazo/")
-            .ok();
+        let back = format!("cp -a /root/moh /var/lib/asterisk/; cp -a /root/sounds {}/", product.state);
+        pair.lab.sh(Host::Master, &back).ok();
     }
     replicate(&pair).ok();
     assert_eq!(trees(&pair, Host::Slave), old);
 }
 
-#[test]
-fn a_host_key_that_is_not_the_known_one_stops_everything() {
-    let Some(pair) = Pair::wazo().database(3, 1).up() else { return };
+fn a_host_key_that_is_not_the_known_one_stops_everything(product: Product) {
+    let Some(pair) = Pair::of(product).database(3, 1).up() else { return };
     let old = trees(&pair, Host::Slave);
     let known = pair.lab.sh(Host::Master, "cat /root/.ssh/known_hosts").ok();
     let other_key =
@@ -193,13 +181,13 @@ fn a_host_key_that_is_not_the_known_one_stops_everything() {
     );
 }
 
-#[test]
-fn sync_key_installs_a_key_that_opens_nothing_but_the_agent() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn sync_key_installs_a_key_that_opens_nothing_but_the_agent(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     pair.lab.sh(Host::Master, "rm /root/.ssh/xivo_id_rsa /root/.ssh/xivo_id_rsa.pub").ok();
     pair.lab.sh(Host::Slave, "rm /root/.ssh/authorized_keys").ok();
     for _ in 0..2 {
-        pair.lab.sh(Host::Master, "timeout 60 sshpass -p secret wazo-ha sync-key").ok();
+        let sync_key = format!("timeout 60 sshpass -p secret {} sync-key", product.program);
+        pair.lab.sh(Host::Master, &sync_key).ok();
     }
     replicate(&pair).ok();
     let shell = "ssh -o BatchMode=yes -i /root/.ssh/xivo_id_rsa root@10.77.0.12 'uname -n' </dev/null";
@@ -212,4 +200,14 @@ fn sync_key_installs_a_key_that_opens_nothing_but_the_agent() {
     for word in ["restrict", "command=", "from=", "600"] {
         assert!(keys.contains(word), "{word}: {keys}");
     }
+}
+
+for_every_product! {
+    files_arrive_as_they_are_and_recordings_stay_where_they_were_made,
+    a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one,
+    a_large_file_whose_transfer_is_cut_goes_on_where_it_was_cut,
+    a_full_disk_at_the_far_end_leaves_the_old_files_and_says_so,
+    an_empty_or_half_empty_source_tree_deletes_nothing_and_is_refused,
+    a_host_key_that_is_not_the_known_one_stops_everything,
+    sync_key_installs_a_key_that_opens_nothing_but_the_agent,
 }

@@ -1,10 +1,10 @@
-//! The lab itself: hosts, faults, commands that stand for Wazo's, sshd, PostgreSQL.
+//! The lab itself: hosts, faults, commands that stand for a distribution's, sshd, PostgreSQL, the hosts beside a pair.
 
 use std::fs;
 use std::process::Command;
 
 use ha_tests::wait::{self, pass, seconds};
-use ha_tests::{Host, Lab, Moment, Pair, SipWatch};
+use ha_tests::{Event, Host, Lab, Moment, Pair, Product, SipWatch};
 
 use crate::{commit, database, journal};
 
@@ -66,18 +66,17 @@ fn a_lab_is_gone_when_its_test_is() {
     assert!(!fs::exists(std::env::temp_dir().join(format!("{name}.d"))).unwrap());
 }
 
-#[test]
-fn the_commands_of_a_wazo_host_do_their_part() {
+fn the_commands_of_a_node_do_their_part(product: Product) {
     use Host::{Master, Slave};
-    let Some(pair) = Pair::wazo().unconfigured().up() else { return };
+    let Some(pair) = Pair::of(product).unconfigured().up() else { return };
     let watch = SipWatch::start(&pair.lab);
     pair.await_serving(&[Master], seconds(5.0));
-    assert!(
-        pair.lab.sh(Slave, "wazo-service start; wazo-service status all").code == 1,
-        "disabled: does not start"
-    );
+    pair.service(Slave, "start").ok();
+    assert_eq!(pair.service(Slave, "status all").code, 1, "disabled: does not start");
     let begin = Moment::now();
-    pair.lab.sh(Slave, "wazo-service enable && wazo-service start && wazo-service status all").ok();
+    for arguments in ["enable", "start", "status all"] {
+        pair.service(Slave, arguments).ok();
+    }
     assert_eq!(pair.acts(Slave, begin).len(), 2);
     assert_eq!(pair.starts(Slave, begin).len(), 1);
     assert_eq!(pair.stops(Slave, begin).len(), 0);
@@ -87,7 +86,7 @@ fn the_commands_of_a_wazo_host_do_their_part() {
     pair.await_serving(&[Slave], seconds(5.0));
     pair.lab.sh(Master, "kill -CONT $(cat /run/asterisk/asterisk.pid)").ok();
     pair.await_serving(&[Master, Slave], seconds(5.0));
-    pair.lab.sh(Master, "wazo-service stop wazo").ok();
+    pair.service(Master, &format!("stop {}", product.name)).ok();
     pair.await_serving(&[Slave], seconds(5.0));
     wait::until("the watch has seen it too", seconds(5.0), || {
         (watch.answers(Slave) && !watch.answers(Master)).then_some(())
@@ -111,17 +110,16 @@ fn sshd_lets_the_other_node_in_for_the_agent_only() {
     assert_eq!(pair.lab.sh(Host::Master, password).ok().trim(), "slave");
 }
 
-#[test]
-fn both_databases_have_the_tables_of_a_wazo() {
-    let Some(pair) = Pair::wazo().unconfigured().database(30, 3).up() else { return };
+fn both_databases_have_the_tables_of_their_product(product: Product) {
+    let Some(pair) = Pair::of(product).unconfigured().database(30, 3).up() else { return };
     let tables = "select count(*) from pg_tables where schemaname = 'public'";
     for (host, users) in [(Host::Master, "30"), (Host::Slave, "3")] {
-        assert_eq!(pair.sql(host, tables).trim(), "189");
+        assert_eq!(pair.sql(host, tables).trim(), if product == Product::WAZO { "189" } else { "192" });
         assert_eq!(pair.sql(host, "select count(*) from userfeatures").trim(), users);
     }
     assert_ne!(database::digest(&pair, Host::Master), database::digest(&pair, Host::Slave));
     let own = database::own(&pair, Host::Slave);
-    pair.sql(Host::Slave, database::MARK_OWN);
+    database::mark_own(&pair);
     assert_ne!(database::own(&pair, Host::Slave), own);
     pair.lab.crash(Host::Slave);
     pair.power_on(Host::Slave);
@@ -183,4 +181,67 @@ fn a_disk_can_be_made_to_stall() {
     wait::until("it syncs again", seconds(20.0), || {
         (lab.events(Host::Slave, "sync.log").len() > stalled).then_some(())
     });
+}
+
+#[test]
+fn the_hosts_beside_a_pair_let_both_nodes_in_and_do_what_they_are_told() {
+    use Host::{Cc, Edge, Master, Slave};
+    let Some(pair) = Pair::wazo().unconfigured().followers().up() else { return };
+    let on = |node: Host, address: &str, command: &str| {
+        let ssh =
+            format!("ssh -o BatchMode=yes -i /root/.ssh/xivo_id_rsa root@{address} '{command}' </dev/null");
+        pair.lab.sh(node, &ssh)
+    };
+    let answers = |address: &str| {
+        let get = format!(
+            "exec 3<>/dev/tcp/{address}/8090 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3"
+        );
+        pair.lab.sh(Master, &get).stdout.starts_with("HTTP/1.")
+    };
+    wait::until("both xuc answer after the boot", seconds(5.0), || {
+        (answers("10.77.0.21") && answers("10.77.0.22")).then_some(())
+    });
+
+    let begin = Moment::now();
+    on(Slave, "10.77.0.22", "xivocc-dcomp restart xuc").ok();
+    let restarted = Moment::now();
+    let anew = wait::until("the one that was restarted answers again", seconds(5.0), || {
+        pair.lab.events(Cc, "cc.log").into_iter().find(|event| event.at > begin && event.name == "answers")
+    });
+    assert!(answers("10.77.0.22") && anew.at.after(restarted) > seconds(0.5), "it takes its time");
+    let seen: Vec<Event> =
+        pair.lab.events(Cc, "cc.log").into_iter().filter(|event| event.at > begin).collect();
+    let words: Vec<(&str, &str)> =
+        seen.iter().map(|event| (event.name.as_str(), event.rest.as_str())).collect();
+    assert_eq!(words, [("restart", "10.77.0.22 restart xuc"), ("answers", "10.77.0.22")]);
+
+    on(Master, "10.77.0.31", "cd /etc/docker/edge && echo changed > .env && edge-dcomp up -d").ok();
+    let applied = pair.lab.events(Edge, "edge.log");
+    assert_eq!(applied.len(), 1);
+    assert!(applied[0].is("apply", "/etc/docker/edge up -d"), "{applied:?}");
+    assert_eq!(fs::read_to_string(pair.lab.mailbox(Edge, "env.0")).unwrap(), "changed\n");
+    assert_ne!(on(Edge, "10.77.0.11", "uname -n").code, 0, "an Edge gets in nowhere");
+
+    pair.lab.crash(Edge);
+    assert_ne!(on(Master, "10.77.0.31", "true").code, 0);
+    pair.power_on(Edge);
+    on(Master, "10.77.0.31", "true").ok();
+}
+
+#[test]
+fn a_xivo_node_shows_its_registrations_with_media_servers() {
+    let Some(pair) = Pair::xivo().unconfigured().up() else { return };
+    let show = || pair.lab.sh(Host::Master, "asterisk -rx 'sip show registry'").ok();
+    let registered =
+        |name: &str| show().lines().any(|line| line.contains(name) && line.contains("Registered"));
+    assert!(registered("mds1") && registered("mds2"), "{}", show());
+    pair.lab.sh(Host::Master, "echo mds2 > /run/lab/unregistered").ok();
+    assert!(registered("mds1") && !registered("mds2") && show().contains("mds2"), "{}", show());
+    pair.service(Host::Master, "stop xivo").ok();
+    pair.lab.sh(Host::Master, "asterisk -rx 'sip show registry'").exits(1);
+}
+
+for_every_product! {
+    the_commands_of_a_node_do_their_part,
+    both_databases_have_the_tables_of_their_product,
 }

@@ -3,11 +3,10 @@
 use std::thread;
 
 use ha_tests::wait::{pass, seconds};
-use ha_tests::{Host, Pair, Settings};
+use ha_tests::{Host, Pair, Product, Settings};
 
-#[test]
-fn when_the_master_loses_power_the_slave_takes_over_and_hands_back_after_its_boot() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn when_the_master_loses_power_the_slave_takes_over_and_hands_back_after_its_boot(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let crash = pair.lab.crash(Host::Master);
     pair.await_start(Host::Slave, crash, seconds(12.0));
     pair.await_serving(&[Host::Slave], seconds(10.0));
@@ -21,10 +20,11 @@ fn when_the_master_loses_power_the_slave_takes_over_and_hands_back_after_its_boo
     assert_eq!(pair.status(Host::Master).node_type(), "master", "the role survives the crash");
 }
 
-#[test]
-fn a_frozen_master_that_still_answers_ping_is_taken_over_once_telephony_is_silent_long_enough() {
+fn a_frozen_master_that_still_answers_ping_is_taken_over_once_telephony_is_silent_long_enough(
+    product: Product,
+) {
     let settings = Settings::modern().degraded_after(4);
-    let Some(pair) = Pair::wazo().settings(settings).up() else { return };
+    let Some(pair) = Pair::of(product).settings(settings).up() else { return };
     let frozen = pair.lab.freeze(Host::Master);
     let start = pair.await_start(Host::Slave, frozen, seconds(30.0));
     assert!(start.at.after(frozen) >= seconds(4.0), "before the grace for a restart was over");
@@ -38,9 +38,8 @@ fn a_frozen_master_that_still_answers_ping_is_taken_over_once_telephony_is_silen
     pair.assert_untouched(Host::Master, frozen);
 }
 
-#[test]
-fn two_nodes_that_boot_at_once_end_with_the_master_serving_and_the_slave_never_did() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn two_nodes_that_boot_at_once_end_with_the_master_serving_and_the_slave_never_did(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let begin = pair.lab.crash(Host::Slave);
     pair.lab.crash(Host::Master);
     thread::scope(|scope| {
@@ -53,4 +52,10 @@ fn two_nodes_that_boot_at_once_end_with_the_master_serving_and_the_slave_never_d
     pass(seconds(5.0));
     assert_eq!(pair.starts(Host::Slave, begin).len(), 0, "the slave served");
     pair.await_serving(&[Host::Master], seconds(5.0));
+}
+
+for_every_product! {
+    when_the_master_loses_power_the_slave_takes_over_and_hands_back_after_its_boot,
+    a_frozen_master_that_still_answers_ping_is_taken_over_once_telephony_is_silent_long_enough,
+    two_nodes_that_boot_at_once_end_with_the_master_serving_and_the_slave_never_did,
 }

@@ -1,14 +1,13 @@
 //! Cables that are pulled, and frames that are lost.
 
 use ha_tests::wait::{self, pass, seconds};
-use ha_tests::{Host, Moment, Pair, Settings, SipWatch};
+use ha_tests::{Host, Moment, Pair, Product, Settings, SipWatch};
 
 /// Three times what the `modern` preset needs at most, since labs run side by side.
 const TAKEOVER: f64 = 12.0;
 
-#[test]
-fn when_the_masters_cable_is_pulled_the_slave_takes_over_and_later_hands_back() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn when_the_masters_cable_is_pulled_the_slave_takes_over_and_later_hands_back(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let watch = SipWatch::start(&pair.lab);
     pair.await_serving(&[Host::Master], seconds(5.0));
     let generation = pair.status(Host::Slave).generation();
@@ -40,9 +39,8 @@ fn when_the_masters_cable_is_pulled_the_slave_takes_over_and_later_hands_back() 
     assert!(timeline.trim_start().starts_with('[') && timeline.contains(active.word("/rule")), "{timeline}");
 }
 
-#[test]
-fn a_slave_whose_own_cable_is_pulled_is_isolated_and_stays_passive() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn a_slave_whose_own_cable_is_pulled_is_isolated_and_stays_passive(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let cut = pair.lab.cut(Host::Slave);
     let status = pair.await_status(Host::Slave, "isolated", seconds(TAKEOVER), |status| status.isolated());
     assert!(!status.active());
@@ -54,9 +52,10 @@ fn a_slave_whose_own_cable_is_pulled_is_isolated_and_stays_passive() {
     pair.assert_untouched(Host::Master, cut);
 }
 
-#[test]
-fn when_only_the_masters_answers_are_lost_the_slave_takes_over_and_hands_back_when_they_return() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn when_only_the_masters_answers_are_lost_the_slave_takes_over_and_hands_back_when_they_return(
+    product: Product,
+) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let lost = pair.lab.drop_frames(Host::Master, Host::Slave);
     pair.await_start(Host::Slave, lost, seconds(TAKEOVER));
     pair.await_status(Host::Slave, "serving", seconds(10.0), |status| status.active() && !status.isolated());
@@ -67,9 +66,8 @@ fn when_only_the_masters_answers_are_lost_the_slave_takes_over_and_hands_back_wh
     pair.assert_untouched(Host::Master, lost);
 }
 
-#[test]
-fn a_third_of_the_frames_lost_one_way_for_a_minute_is_no_takeover() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn a_third_of_the_frames_lost_one_way_for_a_minute_is_no_takeover(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     let generation = pair.status(Host::Slave).generation();
     let lossy = pair.lab.lose(30, Host::Slave, Host::Master);
     pass(seconds(60.0));
@@ -81,11 +79,10 @@ fn a_third_of_the_frames_lost_one_way_for_a_minute_is_no_takeover() {
     pair.await_peace(seconds(20.0));
 }
 
-#[test]
-fn a_flapping_link_moves_telephony_once_and_back_once() {
+fn a_flapping_link_moves_telephony_once_and_back_once(product: Product) {
     // longer than a heal and the detection of the next cut together
     let settings = Settings::modern().with("failback", "hold", "\"10s\"");
-    let Some(pair) = Pair::wazo().settings(settings).up() else { return };
+    let Some(pair) = Pair::of(product).settings(settings).up() else { return };
     let begin = Moment::now();
     for _ in 0..4 {
         pair.lab.cut(Host::Master);
@@ -98,4 +95,12 @@ fn a_flapping_link_moves_telephony_once_and_back_once() {
     pair.await_peace(seconds(40.0));
     assert_eq!((pair.starts(Host::Slave, begin).len(), pair.stops(Host::Slave, begin).len()), (1, 1));
     pair.assert_untouched(Host::Master, begin);
+}
+
+for_every_product! {
+    when_the_masters_cable_is_pulled_the_slave_takes_over_and_later_hands_back,
+    a_slave_whose_own_cable_is_pulled_is_isolated_and_stays_passive,
+    when_only_the_masters_answers_are_lost_the_slave_takes_over_and_hands_back_when_they_return,
+    a_third_of_the_frames_lost_one_way_for_a_minute_is_no_takeover,
+    a_flapping_link_moves_telephony_once_and_back_once,
 }

@@ -3,6 +3,24 @@
 //! One function per fault; each asserts on what was measured in the lab: who answers SIP, which commands were
 //! called and when, what lies on the disks and in the databases, and what the program said.
 
+/// Makes two tests of each of these cases, which take the product that they are about.
+macro_rules! for_every_product {
+    ($($case:ident),+ $(,)?) => {
+        mod wazo {
+            $(#[test]
+            fn $case() {
+                super::$case(ha_tests::Product::WAZO);
+            })+
+        }
+        mod xivo {
+            $(#[test]
+            fn $case() {
+                super::$case(ha_tests::Product::XIVO);
+            })+
+        }
+    };
+}
+
 mod asterisk;
 mod changes;
 mod commit;
@@ -11,6 +29,7 @@ mod database;
 mod engine;
 mod faults;
 mod files;
+mod followers;
 mod harness;
 mod hosts;
 mod journal;

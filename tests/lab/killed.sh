@@ -1,11 +1,11 @@
 #!/bin/bash
-# killed.sh CALLS - SIGKILLs `wazo-ha configure slave` at the first, second, third ... of those system calls (a list as
+# killed.sh PRODUCT CALLS - SIGKILLs `PRODUCT-ha configure slave` at the first, second, third ... of those system calls (a list as
 # strace takes it) until one run gets to its end, inside an unconfigured host. After each kill the next run must finish
 # the change and `configure disabled` must undo it, both exactly as without a kill. Prints a line for each run that
 # differs, and last "KILLS kills, DIFFERENT different".
-calls=$1
-folders="/etc/xivo /etc/cron.d /etc/postgresql /var/lib/wazo"
-ha=/usr/bin/wazo-ha
+product=$1 calls=$2
+folders="/etc/xivo /etc/cron.d /etc/postgresql /var/lib/$product"
+ha=/usr/bin/$product-ha
 slave="configure slave --remote 10.77.0.11"
 
 seen() { # every file's path, mode, owner and content

@@ -35,7 +35,7 @@ NET=10.77.0; NET1=10.78.0; SW=$LAB-sw
 SELF=$(readlink -f "$0")
 CG2=$(findmnt -rno TARGET -t cgroup2 | head -1)
 die() { echo "lab.sh: $*" >&2; exit 1; }
-hostno() { case $1 in master) echo 11;; slave) echo 12;; client) echo 20;; witness) echo 30;;
+hostno() { case $1 in master) echo 11;; slave) echo 12;; client) echo 20;; cc) echo 21;; witness) echo 30;; edge) echo 31;;
            h[0-9]*) echo $((40 + ${1#h}));; *) die "no such host name: $1";; esac; }
 cg() { echo "$CG2/$LAB-$1"; }
 netof() { echo "$LAB-$1"; }
@@ -76,6 +76,8 @@ net_up() { # HOST: what the host's own network scripts would do at boot
   local h=$1 n no; n=$(netof "$h"); no=$(hostno "$h")
   ip -n "$n" addr flush dev eth0; ip -n "$n" addr flush dev eth1
   ip -n "$n" addr add $NET.$no/24 brd + dev eth0;  ip -n "$n" link set eth0 up
+  # the contact centres of both sides
+  [ "$h" = cc ] && ip -n "$n" addr add $NET.22/24 brd + dev eth0
   ip -n "$n" addr add $NET1.$no/24 brd + dev eth1; ip -n "$n" link set eth1 up
 }
 
@@ -133,7 +135,7 @@ _init() { # runs as pid 1 of the host, before its root is in place
   printf '[Unit]\nRequires=basic.target\nAfter=basic.target systemd-user-sessions.service\nWants=systemd-user-sessions.service\nAllowIsolate=yes\n' > "$r/run/systemd/system/lab.target"
   fi
   echo "$h" > "$r/etc/hostname"
-  { echo "127.0.0.1 localhost"; for x in master slave client witness; do echo "$NET.$(hostno $x) $x"; done; } > "$r/etc/hosts"
+  { echo "127.0.0.1 localhost"; for x in master slave client cc witness edge; do echo "$NET.$(hostno $x) $x"; done; } > "$r/etc/hosts"
   : > "$D/ready"
   cd "$r"; pivot_root . mnt/lab; exec chroot . /bin/bash -c '
     umount -l /mnt/lab; cd /

@@ -1,7 +1,8 @@
 #!/bin/bash
-# pg.sh USERS [ENCODING] - a fresh PostgreSQL cluster with a Wazo database for that many users, inside the host.
+# pg.sh PRODUCT USERS [ENCODING] - a fresh PostgreSQL cluster with the product's database for that many users, inside the
+# host.
 set -eu
-users=$1 encoding=${2:-UTF8}
+product=$1 users=$2 encoding=${3:-UTF8}
 here=$(dirname "$(readlink -f "$0")")
 version=$(ls /usr/lib/postgresql | sort -n | tail -1)
 # the machine's own clusters show through in the overlay; they are not ours to start or stop
@@ -13,5 +14,5 @@ echo 'fsync = off' > "/etc/postgresql/$version/main/conf.d/lab.conf"
 pg_ctlcluster --skip-systemctl-redirect "$version" main start
 run() { (cd /; setpriv --reuid postgres --regid postgres --init-groups "$@"); }
 run createdb --template template0 --encoding "$encoding" --locale C asterisk
-{ "$here/pbxdb.py" ddl; [ "$users" = 0 ] || "$here/pbxdb.py" rows --users "$users"; } |
+{ "$here/pbxdb.py" ddl --product "$product"; [ "$users" = 0 ] || "$here/pbxdb.py" rows --product "$product" --users "$users"; } |
   run psql -X -q -v ON_ERROR_STOP=1 -o /dev/null asterisk

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Stands for every command that a Wazo host has and the lab does not: called by the command's name (a link).
-# Each call is a line "SECONDS NAME ARGUMENTS" in the host's mailbox. A script /run/lab/on/NAME, when there is
+# Stands for every command that a host of a pair, or beside one, has and the lab does not: called by the command's name (a
+# link). Each call is a line "SECONDS NAME ARGUMENTS" in the host's mailbox. A script /run/lab/on/NAME, when there is
 # one, runs first and may sleep, fail or take itself away: so a test makes a command hang or fail.
 name=${0##*/}
 here=$(dirname "$(readlink -f "$0")")
 box=/run/lab
 pidfile=/run/asterisk/asterisk.pid
-disabled=/var/lib/wazo/disabled
+disabled=/var/lib/${name%-service}/disabled
 printf '%s %s %s\n' "$EPOCHREALTIME" "$name" "$*" >> $box/calls.log
 # shellcheck source=/dev/null
 [ -e "$box/on/$name" ] && . "$box/on/$name"
@@ -48,7 +48,7 @@ case $name in
       restart) stop; start;;
       enable) rm -f $disabled;;
       disable) : > $disabled;;
-      status) running;;
+      status) if running; then printf '%s good\n' "$EPOCHREALTIME" >> $box/status.log; else exit 1; fi;;
       *) exit 2;;
     esac;;
   systemctl)
@@ -56,6 +56,31 @@ case $name in
       "restart postgresql"*|"reload postgresql"*) pg_ctlcluster "$(ls /etc/postgresql)" main "$1";;
       "is-active "*asterisk*) if running; then echo active; else echo inactive; exit 3; fi;;
     esac;;
+  asterisk)
+    # each media server's line, as chan_sip prints it; /run/lab/unregistered names those that do not answer
+    running || { echo "Unable to connect to remote asterisk (does /var/run/asterisk/asterisk.ctl exist?)"; exit 1; }
+    [ "$*" = "-rx sip show registry" ] || exit 1
+    line='%-39.39s %-6.6s %-12.12s %8s %-20.20s %-25.25s\n'
+    # shellcheck disable=SC2059
+    printf "$line" Host dnsmgr Username Refresh State Reg.Time
+    for server in mds1 mds2; do
+      state=Registered; grep -qx $server $box/unregistered 2>/dev/null && state="Request Sent"
+      # shellcheck disable=SC2059
+      printf "$line" $server:5060 N xivo 105 "$state" "$(date '+%a, %d %b %Y %T')"
+    done
+    echo "2 SIP registrations.";;
+  xivocc-dcomp)
+    # both sides' contact centres are one host: which one is meant is the address that was called
+    read -r _ _ address _ <<<"${SSH_CONNECTION:-}"
+    printf '%s restart %s %s\n' "$EPOCHREALTIME" "$address" "$*" >> $box/cc.log
+    [ "$*" = "restart xuc" ] || exit 2
+    "$here/xuc.sh" "$address";;
+  edge-dcomp)
+    # what the file says at this moment is what the Edge runs with from now on
+    number=$(grep -c . $box/edge.log 2>/dev/null)
+    cp .env "$box/env.${number:-0}" || exit 1
+    printf '%s apply %s %s\n' "$EPOCHREALTIME" "$PWD" "$*" >> $box/edge.log
+    [ "$*" = "up -d" ] || exit 2;;
   mail|mutt)
     { echo "to: $*"; cat; echo; } >> $box/mail;;
 esac

@@ -1,7 +1,8 @@
 #!/bin/bash
-# up.sh - what starts by itself when a Wazo host boots: sshd, PostgreSQL when it has a cluster, telephony unless
-# it is disabled. Run inside the host.
+# up.sh PRODUCT - what starts by itself when a host of a pair, or beside one, boots: sshd, PostgreSQL when it has a cluster,
+# telephony unless it is disabled, the contact centres. Run inside the host.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 mkdir -p /run/sshd /run/asterisk /run/lab/on
 /usr/sbin/sshd
 for version in $(ls /etc/postgresql 2>/dev/null); do
@@ -9,4 +10,7 @@ for version in $(ls /etc/postgresql 2>/dev/null); do
   rm -f "/var/lib/postgresql/$version/main/postmaster.pid"; install -d -o postgres -g postgres /run/postgresql
   pg_ctlcluster --skip-systemctl-redirect "$version" main start
 done
-wazo-service start
+case $(hostname) in
+  master|slave) "$1"-service start;;
+  cc) for address in 10.77.0.21 10.77.0.22; do "$here/xuc.sh" $address; done;;
+esac
