@@ -189,7 +189,7 @@ fn the_hosts_beside_a_pair_let_both_nodes_in_and_do_what_they_are_told() {
     let Some(pair) = Pair::wazo().unconfigured().followers().up() else { return };
     let on = |node: Host, address: &str, command: &str| {
         let ssh =
-            format!("ssh -o BatchMode=yes -i /root/.ssh/xivo_id_rsa root@{address} '{command}' </dev/null");
+            format!("ssh -o BatchMode=yes -o ConnectTimeout=3 -i /root/.ssh/xivo_id_rsa root@{address} '{command}' </dev/null");
         pair.lab.sh(node, &ssh)
     };
     let answers = |address: &str| {
