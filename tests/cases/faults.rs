@@ -132,8 +132,8 @@ fn strike_at_random(pair: &Pair, fault: &Fault<'_>) {
         };
         met += u32::from(struck(pair, fault, moment, whole));
         (fault.mend)(pair);
-        let settled =
-            pair.lab.exec(Host::Slave, &[&format!("{}/lab/settle.py", env!("CARGO_MANIFEST_DIR"))]).ok();
+        let settle = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/settle.py");
+        let settled = pair.lab.exec(Host::Slave, &[settle, pair.product.name]).ok();
         let now = state(pair, Host::Slave);
         assert!(
             now == old || now == new,

@@ -1,1 +1,271 @@
-//! soon
+//! What stands beside a pair of XiVO machines and must follow telephony: each side's contact centre (CC), media servers (MDS),
+//! and the Edge.
+
+use std::fs;
+use std::time::Duration;
+
+use ha_tests::wait::{self, pass, seconds};
+use ha_tests::{Event, Host, Moment, Pair, Settings, Status};
+
+/// Longest from the services being ready to a machine that has followed.
+const FOLLOWS: Duration = Duration::from_secs(5);
+
+/// Where the Edge is told whom to relay to.
+const ENV: &str = "/etc/docker/edge/.env";
+
+/// One side of the pair, and what follows it.
+#[derive(Clone, Copy)]
+struct Side {
+    node: Host,
+    cc: &'static str,
+    /// The Edge's file when it points there, to the byte.
+    env: &'static str,
+}
+
+const MASTER: Side =
+    Side { node: Host::Master, cc: "10.77.0.21", env: include_str!("../data/edge-master.env") };
+const SLAVE: Side = Side { node: Host::Slave, cc: "10.77.0.22", env: include_str!("../data/edge-slave.env") };
+
+fn pair(settings: Settings) -> Option<Pair> {
+    Pair::xivo().settings(settings).followers().up()
+}
+
+fn events(pair: &Pair, host: Host, log: &str, name: &str, since: Moment) -> Vec<Event> {
+    let all = pair.lab.events(host, log).into_iter();
+    all.filter(|event| event.name == name && event.at > since).collect()
+}
+
+/// The commands that were run on a CC after `since`, as `ADDRESS ARGUMENTS`.
+fn cc_commands(pair: &Pair, since: Moment) -> Vec<String> {
+    events(pair, Host::Cc, "cc.log", "restart", since).into_iter().map(|event| event.rest).collect()
+}
+
+/// What [`cc_commands`] is when xuc was restarted once on each of these sides, in this order.
+fn restarts_of(sides: &[Side]) -> Vec<String> {
+    sides.iter().map(|side| format!("{} restart xuc", side.cc)).collect()
+}
+
+/// When the Edge began to run with another file after `since`, each with the file.
+fn applied(pair: &Pair, since: Moment) -> Vec<(Event, String)> {
+    let all = pair.lab.events(Host::Edge, "edge.log").into_iter().enumerate();
+    let with_file = all.map(|(number, event)| {
+        let file = fs::read_to_string(pair.lab.mailbox(Host::Edge, &format!("env.{number}")));
+        (event, file.expect("it was kept"))
+    });
+    with_file.filter(|(event, _)| event.at > since).collect()
+}
+
+/// The Edge's file as it lies on its disk.
+fn edge_file(pair: &Pair) -> String {
+    fs::read_to_string(pair.lab.disk(Host::Edge, ENV)).expect("it is there")
+}
+
+/// The first time after `since` that the services of that side were seen to be ready.
+fn ready(pair: &Pair, side: Side, since: Moment) -> Event {
+    wait::until("the services are ready", seconds(20.0), || {
+        events(pair, side.node, "status.log", "good", since).into_iter().next()
+    })
+}
+
+/// The restart of that side's xuc after `since`, and when it answered again.
+fn cc_followed(pair: &Pair, side: Side, since: Moment) -> (Event, Event) {
+    wait::until("the CC follows", seconds(20.0), || {
+        let of_side = |name| {
+            let all = events(pair, Host::Cc, "cc.log", name, since);
+            all.into_iter().find(|event| event.rest.starts_with(side.cc))
+        };
+        Some((of_side("restart")?, of_side("answers")?))
+    })
+}
+
+/// When the Edge began after `since` to run with that side's file.
+fn edge_followed(pair: &Pair, side: Side, since: Moment) -> Event {
+    let followed = wait::within(seconds(30.0), || {
+        applied(pair, since).into_iter().find(|(_, file)| file == side.env).map(|(event, _)| event)
+    });
+    followed.unwrap_or_else(|| {
+        let log = pair.daemon_log(side.node);
+        panic!("the Edge does not follow: {:?}\n{}\n{log}", applied(pair, since), edge_file(pair))
+    })
+}
+
+/// Waits until both have followed that side after `since`, and says how long after its services were ready.
+fn follow_in_time(pair: &Pair, side: Side, since: Moment) {
+    let ready = ready(pair, side, since).at;
+    let (restart, answers) = cc_followed(pair, side, since);
+    let edge = edge_followed(pair, side, since);
+    println!(
+        "after the services of the {} were ready: xuc restarted {:.3?}, xuc answers {:.3?}, the Edge relays to it {:.3?}",
+        side.node,
+        restart.at.after(ready),
+        answers.at.after(ready),
+        edge.at.after(ready)
+    );
+    assert!(restart.at > ready, "xuc was restarted before the services were ready");
+    assert!(edge.is("apply", "/etc/docker/edge up -d"), "{edge:?}");
+    assert_eq!(edge_file(pair), side.env);
+    assert!(answers.at.after(ready) < FOLLOWS, "the CC");
+    assert!(edge.at.after(ready) < FOLLOWS, "the Edge");
+}
+
+/// Telephony moves to the slave because the master has no power.
+fn take_over(pair: &Pair) -> Moment {
+    let crash = pair.lab.crash(Host::Master);
+    pair.await_start(Host::Slave, crash, seconds(12.0));
+    crash
+}
+
+/// What `status` says about a step, by its id: `null` when it does not say anything.
+fn step<'a>(status: &'a Status, id: &str) -> &'a serde_json::Value {
+    let steps = status.document()["followers"].as_array();
+    let found = steps.and_then(|steps| steps.iter().find(|step| step["step"] == id));
+    found.unwrap_or(&serde_json::Value::Null)
+}
+
+/// Waits until the slave says this of a step.
+#[track_caller]
+fn await_step(pair: &Pair, id: &str, state: &str) -> Status {
+    let what = format!("saying that {id} is {state}");
+    pair.await_status(Host::Slave, &what, seconds(60.0), |status| step(status, id)["state"] == state)
+}
+
+/// The alerts of the slave that hold all of these words, without those that say that something is over.
+fn alerts(pair: &Pair, words: &[&str]) -> Vec<String> {
+    let mails = format!("\n{}", pair.mails(Host::Slave));
+    let begun = mails.split("\nto: ").filter(|mail| mail.starts_with("-s xivo-ha: "));
+    begun.filter(|mail| words.iter().all(|word| mail.contains(word))).map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn await_alert(pair: &Pair, words: &[&str]) -> String {
+    let what = format!("an alert says {words:?}");
+    let found = wait::within(seconds(60.0), || alerts(pair, words).into_iter().next());
+    found.unwrap_or_else(|| panic!("never {what}: {}", pair.mails(Host::Slave)))
+}
+
+#[test]
+fn the_cc_and_the_edge_follow_a_takeover_and_the_failback_within_seconds_of_the_services_being_ready() {
+    let begin = Moment::now();
+    let Some(pair) = pair(Settings::modern()) else { return };
+    let kept = "stat -c '%a %U:%G' /etc/docker/edge/.env; ls -A /etc/docker/edge";
+    let before = pair.lab.sh(Host::Edge, kept).ok();
+    assert_eq!((cc_commands(&pair, begin), applied(&pair, begin).len()), (vec![], 0), "in peace");
+
+    let crash = take_over(&pair);
+    let start = pair.await_start(Host::Slave, crash, seconds(12.0));
+    follow_in_time(&pair, SLAVE, start.at);
+    assert_eq!(pair.lab.sh(Host::Edge, kept).ok(), before, "mode, owner, and nothing beside it");
+
+    let boot = pair.boot(Host::Master);
+    let stop = pair.await_stop(Host::Slave, boot, seconds(40.0));
+    follow_in_time(&pair, MASTER, stop.at);
+    pair.await_peace(seconds(20.0));
+    pass(seconds(5.0));
+    assert_eq!(cc_commands(&pair, begin), restarts_of(&[SLAVE, MASTER]));
+    let files: Vec<String> = applied(&pair, begin).into_iter().map(|(_, file)| file).collect();
+    assert_eq!(files, [SLAVE.env, MASTER.env]);
+    assert_eq!(pair.lab.sh(Host::Edge, kept).ok(), before);
+}
+
+#[test]
+fn an_edge_that_is_down_delays_nobody_is_told_once_and_follows_by_itself_when_it_is_back() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    pair.lab.crash(Host::Edge);
+    let crash = take_over(&pair);
+    let start = pair.await_start(Host::Slave, crash, seconds(12.0));
+    pair.await_serving(&[Host::Slave], seconds(5.0));
+    let ready = ready(&pair, SLAVE, start.at);
+    let (_, answers) = cc_followed(&pair, SLAVE, start.at);
+    assert!(answers.at.after(ready.at) < FOLLOWS, "the CC waited for the Edge");
+
+    let alert = await_alert(&pair, &["Edge", "10.77.0.31"]);
+    assert!(alert.contains("edge-dcomp") || alert.contains(ENV), "it says what to do: {alert}");
+    let status = pair.status(Host::Slave);
+    let edge = step(&status, "edge-file");
+    assert!(edge["error"].as_str().is_some_and(|error| !error.is_empty()), "{edge}");
+    assert_ne!(edge["state"], "done");
+    assert_eq!(step(&status, "cc-answers")["state"], "done");
+    pass(seconds(15.0));
+    assert_eq!(alerts(&pair, &["10.77.0.31"]).len(), 1, "told once: {}", pair.mails(Host::Slave));
+
+    pair.power_on(Host::Edge);
+    edge_followed(&pair, SLAVE, crash);
+    await_step(&pair, "edge-apply", "done");
+    pass(seconds(5.0));
+    assert_eq!(applied(&pair, crash).len(), 1);
+    assert_eq!(cc_commands(&pair, crash), restarts_of(&[SLAVE]), "what was done is not done again");
+    assert_eq!(alerts(&pair, &["10.77.0.31"]).len(), 1);
+    assert_eq!((pair.starts(Host::Slave, crash).len(), pair.stops(Host::Slave, crash).len()), (1, 0));
+}
+
+#[test]
+fn a_daemon_that_is_killed_between_two_steps_goes_on_with_the_next() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    pair.lab.crash(Host::Edge);
+    let crash = take_over(&pair);
+    await_step(&pair, "cc-answers", "done");
+    pair.kill_daemon(Host::Slave);
+    pair.start_daemon(Host::Slave);
+    let status = pair.await_status(Host::Slave, "serving", seconds(10.0), |status| status.active());
+    assert_eq!(step(&status, "cc-restart")["state"], "done", "it is remembered: {:?}", status.document());
+    assert_ne!(step(&status, "edge-apply")["state"], "done");
+
+    pair.power_on(Host::Edge);
+    edge_followed(&pair, SLAVE, crash);
+    await_step(&pair, "edge-apply", "done");
+    // and when everything is done
+    pair.kill_daemon(Host::Slave);
+    pair.start_daemon(Host::Slave);
+    pass(seconds(8.0));
+    assert_eq!(cc_commands(&pair, crash), restarts_of(&[SLAVE]));
+    assert_eq!(applied(&pair, crash).len(), 1);
+    assert_eq!(pair.starts(Host::Slave, crash).len(), 1);
+}
+
+#[test]
+fn a_cc_that_is_not_to_follow_by_itself_is_left_alone_and_a_mail_says_what_to_do() {
+    let Some(pair) = pair(Settings::modern().with("cc", "automatic", "false")) else { return };
+    let crash = take_over(&pair);
+    await_alert(&pair, &["xivocc-dcomp restart xuc", "10.77.0.22"]);
+    await_step(&pair, "cc-restart", "announced");
+    edge_followed(&pair, SLAVE, crash);
+    pass(seconds(5.0));
+    assert_eq!(cc_commands(&pair, crash), Vec::<String>::new());
+    assert_eq!(alerts(&pair, &["xivocc-dcomp restart xuc"]).len(), 1, "told once");
+}
+
+#[test]
+fn a_media_server_that_is_not_registered_is_named_and_the_other_one_is_good() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    pair.lab.sh(Host::Slave, "echo mds2 > /run/lab/unregistered").ok();
+    let crash = take_over(&pair);
+    await_step(&pair, "mds-mds1", "done");
+    await_alert(&pair, &["mds2"]);
+    assert_eq!(alerts(&pair, &["mds1"]), Vec::<String>::new());
+    let status = pair.status(Host::Slave);
+    assert_ne!(step(&status, "mds-mds2")["state"], "done");
+    assert!(step(&status, "mds-mds2")["error"].is_string(), "{:?}", status.document());
+    // nobody waits for a media server
+    cc_followed(&pair, SLAVE, crash);
+    edge_followed(&pair, SLAVE, crash);
+
+    pair.lab.sh(Host::Slave, "rm /run/lab/unregistered").ok();
+    await_step(&pair, "mds-mds2", "done");
+}
+
+#[test]
+fn a_planned_switchover_and_the_failback_are_followed_once_each() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    let begin = Moment::now();
+    pair.ha(Host::Master, "switchover").ok();
+    let start = pair.await_start(Host::Slave, begin, seconds(10.0));
+    follow_in_time(&pair, SLAVE, start.at);
+    let back = Moment::now();
+    pair.ha(Host::Master, "failback").ok();
+    let stop = pair.await_stop(Host::Slave, back, seconds(20.0));
+    follow_in_time(&pair, MASTER, stop.at);
+    pair.await_peace(seconds(20.0));
+    pass(seconds(5.0));
+    assert_eq!(cc_commands(&pair, begin), restarts_of(&[SLAVE, MASTER]));
+    assert_eq!(applied(&pair, begin).len(), 2);
+}

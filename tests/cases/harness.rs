@@ -188,8 +188,9 @@ fn the_hosts_beside_a_pair_let_both_nodes_in_and_do_what_they_are_told() {
     use Host::{Cc, Edge, Master, Slave};
     let Some(pair) = Pair::wazo().unconfigured().followers().up() else { return };
     let on = |node: Host, address: &str, command: &str| {
-        let ssh =
-            format!("ssh -o BatchMode=yes -o ConnectTimeout=3 -i /root/.ssh/xivo_id_rsa root@{address} '{command}' </dev/null");
+        let ssh = format!(
+            "ssh -o BatchMode=yes -o ConnectTimeout=3 -i /root/.ssh/xivo_id_rsa root@{address} '{command}' </dev/null"
+        );
         pair.lab.sh(node, &ssh)
     };
     let answers = |address: &str| {
@@ -239,6 +240,12 @@ fn a_xivo_node_shows_its_registrations_with_media_servers() {
     assert!(registered("mds1") && !registered("mds2") && show().contains("mds2"), "{}", show());
     pair.service(Host::Master, "stop xivo").ok();
     pair.lab.sh(Host::Master, "asterisk -rx 'sip show registry'").exits(1);
+}
+
+#[test]
+fn what_starts_the_programs_at_boot_differs_in_names_only() {
+    let named_xivo = Product::WAZO.unit.replace("wazo", "xivo").replace("Wazo", "XiVO");
+    assert_eq!(named_xivo, Product::XIVO.unit);
 }
 
 for_every_product! {

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""settle.py - opens a replication at this host's agent as a master does, and sends nothing: what an earlier one left is settled.
+"""settle.py PRODUCT - opens a replication at this host's agent as a master does, and sends nothing: what an earlier one left
+is settled.
 
 Prints "ready NUMBER KEPT", or what the agent says instead.
 """
-import struct, subprocess
+import struct, subprocess, sys
 
-agent = subprocess.Popen(["/usr/bin/wazo-ha", "agent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+product = sys.argv[1]
+agent = subprocess.Popen([f"/usr/bin/{product}-ha", "agent"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def text(words):
@@ -22,7 +24,7 @@ def hear():
     return agent.stdout.read(size)
 
 
-say(b"\x00" + struct.pack(">H", 2) + text("wazo") + text("test"))
+say(b"\x00" + struct.pack(">H", 2) + text(product) + text("test"))
 hear()
 say(b"\x01")
 generation = hear()[2:10]
