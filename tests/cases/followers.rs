@@ -241,7 +241,7 @@ fn a_media_server_that_is_not_registered_is_named_and_the_other_one_is_good() {
     let crash = take_over(&pair);
     await_step(&pair, "mds-mds1", "done");
     await_alert(&pair, &["mds2"]);
-    assert_eq!(alerts(&pair, &["mds1"]), Vec::<String>::new());
+    assert!(alerts(&pair, &["mds1"]).iter().all(|mail| mail.contains("mds2")), "{}", pair.mails(Host::Slave));
     let status = pair.status(Host::Slave);
     assert_ne!(step(&status, "mds-mds2")["state"], "done");
     assert!(step(&status, "mds-mds2")["error"].is_string(), "{:?}", status.document());
