@@ -15,18 +15,19 @@ const ENV: &str = "/etc/docker/edge/.env";
 
 /// One side of the pair, and what follows it.
 #[derive(Clone, Copy)]
-struct Side {
+pub(crate) struct Side {
     node: Host,
     cc: &'static str,
     /// The Edge's file when it points there, to the byte.
     env: &'static str,
 }
 
-const MASTER: Side =
+pub(crate) const MASTER: Side =
     Side { node: Host::Master, cc: "10.77.0.21", env: include_str!("../data/edge-master.env") };
-const SLAVE: Side = Side { node: Host::Slave, cc: "10.77.0.22", env: include_str!("../data/edge-slave.env") };
+pub(crate) const SLAVE: Side =
+    Side { node: Host::Slave, cc: "10.77.0.22", env: include_str!("../data/edge-slave.env") };
 
-fn pair(settings: Settings) -> Option<Pair> {
+pub(crate) fn pair(settings: Settings) -> Option<Pair> {
     Pair::xivo().settings(settings).followers().up()
 }
 
@@ -89,23 +90,31 @@ fn edge_followed(pair: &Pair, side: Side, since: Moment) -> Event {
     })
 }
 
-/// Waits until both have followed that side after `since`, and says how long after its services were ready.
-fn follow_in_time(pair: &Pair, side: Side, since: Moment) {
+/// How long after the services of its side were ready each machine had followed.
+pub(crate) struct Followed {
+    pub(crate) cc: Duration,
+    pub(crate) edge: Duration,
+}
+
+/// Waits until the CC and the Edge have followed that side after `since`, each in its order.
+#[track_caller]
+pub(crate) fn followed(pair: &Pair, side: Side, since: Moment) -> Followed {
     let ready = ready(pair, side, since).at;
     let (restart, answers) = cc_followed(pair, side, since);
     let edge = edge_followed(pair, side, since);
-    println!(
-        "after the services of the {} were ready: xuc restarted {:.3?}, xuc answers {:.3?}, the Edge relays to it {:.3?}",
-        side.node,
-        restart.at.after(ready),
-        answers.at.after(ready),
-        edge.at.after(ready)
-    );
     assert!(restart.at > ready, "xuc was restarted before the services were ready");
     assert!(edge.is("apply", "/etc/docker/edge up -d"), "{edge:?}");
     assert_eq!(edge_file(pair), side.env);
-    assert!(answers.at.after(ready) < FOLLOWS, "the CC");
-    assert!(edge.at.after(ready) < FOLLOWS, "the Edge");
+    Followed { cc: answers.at.after(ready), edge: edge.at.after(ready) }
+}
+
+/// The same, within seconds.
+#[track_caller]
+fn follow_in_time(pair: &Pair, side: Side, since: Moment) {
+    let Followed { cc, edge } = followed(pair, side, since);
+    println!("after the services of the {} were ready: the CC {cc:.3?}, the Edge {edge:.3?}", side.node);
+    assert!(cc < FOLLOWS, "the CC follows after {cc:?}");
+    assert!(edge < FOLLOWS, "the Edge follows after {edge:?}");
 }
 
 /// Telephony moves to the slave because the master has no power.

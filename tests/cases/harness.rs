@@ -186,7 +186,7 @@ fn a_disk_can_be_made_to_stall() {
 #[test]
 fn the_hosts_beside_a_pair_let_both_nodes_in_and_do_what_they_are_told() {
     use Host::{Cc, Edge, Master, Slave};
-    let Some(pair) = Pair::wazo().unconfigured().followers().up() else { return };
+    let Some(pair) = Pair::xivo().unconfigured().followers().up() else { return };
     let on = |node: Host, address: &str, command: &str| {
         let ssh = format!(
             "ssh -o BatchMode=yes -o ConnectTimeout=3 -i /root/.ssh/xivo_id_rsa root@{address} '{command}' </dev/null"

@@ -7,14 +7,20 @@ use std::time::Duration;
 use ha_tests::wait::{pass, seconds};
 use ha_tests::{Host, Moment, Pair, Settings};
 
+use crate::followers::{self, MASTER, SLAVE, followed};
+
 /// Runs per figure.
 const RUNS: usize = 20;
 
+/// The pair may move as often as it is asked to: what is measured is the way there.
+fn moving_at_will(settings: Settings) -> Settings {
+    let settings = settings.with("failback", "hold", "\"1s\"").with("failback", "latch_after", "0");
+    settings.with("failback", "hold_down", "\"0s\"")
+}
+
 /// From the pulled cable to the call of the start command, sorted.
 fn takeovers(settings: Settings) -> Option<Vec<Duration>> {
-    // the pair may move as often as it is asked to: what is measured is the way there
-    let settings = settings.with("failback", "hold", "\"1s\"").with("failback", "latch_after", "0");
-    let pair = Pair::wazo().settings(settings.with("failback", "hold_down", "\"0s\"")).up()?;
+    let pair = Pair::wazo().settings(moving_at_will(settings)).up()?;
     let mut times = Vec::new();
     for run in 0..RUNS {
         // the probes' grid and the cut must not keep step
@@ -48,6 +54,32 @@ fn from_link_cut_to_start_command_with_probes_every_100_ms() {
     let Some(times) = takeovers(Settings::modern().quick_probes()) else { return };
     let (median, worst) = report("link cut to start command, 100 ms probes", &times);
     assert!(median <= seconds(0.6) && worst <= seconds(0.6));
+}
+
+#[test]
+#[ignore = "the long form: ./check --long"]
+fn from_ready_services_to_the_cc_and_the_edge_that_have_followed() {
+    let Some(pair) = followers::pair(moving_at_will(Settings::modern())) else { return };
+    let (mut cc, mut edge) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS / 2 {
+        let cut = pair.lab.cut(Host::Master);
+        let start = pair.await_start(Host::Slave, cut, seconds(10.0));
+        let there = followed(&pair, SLAVE, start.at);
+        let healed = pair.lab.heal(Host::Master);
+        let stop = pair.await_stop(Host::Slave, healed, seconds(60.0));
+        let back = followed(&pair, MASTER, stop.at);
+        for times in [there, back] {
+            cc.push(times.cc);
+            edge.push(times.edge);
+        }
+        pair.await_peace(seconds(120.0));
+    }
+    for (what, times) in [("answering xuc", &mut cc), ("switched Edge", &mut edge)] {
+        times.sort();
+        // a second of it is xuc's own, in the lab
+        let (_, worst) = report(&format!("ready services to {what}"), times);
+        assert!(worst <= seconds(5.0));
+    }
 }
 
 /// What the kernel counted for the daemon: CPU time in ticks of 10 ms, and resident memory now and at most, in KiB.
