@@ -1,9 +1,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use clap::Parser;
 use ha_adapters_wazo::Wazo;
 use ha_adapters_xivo::Xivo;
 
+use super::super::args::{Arguments, Verb};
 use super::*;
 use crate::report::Blame;
 use crate::root::Root;
@@ -45,6 +47,18 @@ impl Node {
 }
 
 const TO_SLAVE: EdgeAction = EdgeAction::Switch { to: To::Slave };
+
+#[test]
+fn the_file_may_be_named_before_and_behind_what_is_done_with_it() {
+    for words in ["edge --file F switch slave --dry-run", "--dry-run edge switch slave --file F"] {
+        let arguments = Arguments::try_parse_from(["pbx"].into_iter().chain(words.split(' '))).unwrap();
+        let Verb::Edge(edge) = arguments.verb else { panic!("{words}") };
+        assert_eq!((edge.action, edge.file, arguments.dry_run), (TO_SLAVE, Some("F".into()), true));
+    }
+    for words in ["edge", "edge switch", "edge switch both"] {
+        assert!(Arguments::try_parse_from(["pbx"].into_iter().chain(words.split(' '))).is_err(), "{words}");
+    }
+}
 
 #[test]
 fn a_file_here_is_switched_without_an_edge_to_apply_it() {
