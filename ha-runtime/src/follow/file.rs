@@ -9,7 +9,9 @@ use openssl::sha::sha256;
 
 use super::place::TaskError;
 use crate::durable::{self, Attributes};
-use crate::ssh::{FarCommand, SshTarget};
+use crate::ssh::{FarCommand, OUTPUT_LIMIT, Ran, SshTarget};
+
+const TOO_LONG: &str = "is longer than 1 MiB: this is not the file that is meant";
 
 /// Where it is.
 #[derive(Debug, Clone)]
@@ -49,11 +51,20 @@ impl TextFile {
     /// Its text, at most 1 MiB of UTF-8.
     pub(crate) fn read(&self, deadline: Instant) -> Result<String, TaskError> {
         let bytes = match self {
-            TextFile::Here(path) => fs::read(path).map_err(|error| self.fault(error))?,
+            TextFile::Here(path) => {
+                let meta = fs::metadata(path).map_err(|error| self.fault(error))?;
+                if !meta.is_file() {
+                    return Err(self.fault("is not a file"));
+                }
+                if meta.len() > OUTPUT_LIMIT as u64 {
+                    return Err(self.fault(TOO_LONG));
+                }
+                fs::read(path).map_err(|error| self.fault(error))?
+            }
             TextFile::There { target, path } => {
                 let ran = self.run(target, &["cat", "--", path], b"", deadline)?;
                 if !ran.is_whole {
-                    return Err(self.fault("is longer than 1 MiB: this is not the file that is meant"));
+                    return Err(self.fault(TOO_LONG));
                 }
                 ran.output
             }
@@ -99,7 +110,7 @@ impl TextFile {
         argv: &[&str],
         input: &[u8],
         deadline: Instant,
-    ) -> Result<crate::ssh::Ran, TaskError> {
+    ) -> Result<Ran, TaskError> {
         let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
         let command = FarCommand { argv: &argv, directory: None, input };
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -130,6 +141,12 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn what_is_no_file_of_settings_is_not_read() {
+        let fault = TextFile::Here("/dev/zero".into()).read(Instant::now()).unwrap_err();
+        assert_eq!(fault.to_string(), "/dev/zero: is not a file");
+    }
 
     #[test]
     fn a_file_of_which_a_part_arrives_stays_as_it_was() {
