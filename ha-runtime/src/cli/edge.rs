@@ -77,7 +77,7 @@ impl<'a> Found<'a> {
     fn status(&self) -> Verdict {
         let text = self.file.read(Instant::now() + FILE).map_err(told)?;
         let points = self.points_at(&text)?;
-        let word = |side: &Option<Side>| side.map_or("neither side", Side::word);
+        let word = |side: &Option<Side>| side.map_or("not one side", Side::word);
         let width = |of: fn(&(String, String, Option<Side>)) -> &str| {
             points.variables.iter().map(|variable| of(variable).chars().count()).max().unwrap_or_default()
         };
@@ -89,7 +89,11 @@ impl<'a> Found<'a> {
         }
         let _ = match points.side {
             Some(side) => write!(text, "{} points at the {side}", self.file),
-            None => write!(text, "{} does not point at one side: `edge switch` mends it", self.file),
+            None => write!(
+                text,
+                "{} does not point at one side: `edge switch` mends it, or says what is wrong",
+                self.file
+            ),
         };
         let variables: Vec<Value> = points
             .variables

@@ -103,7 +103,11 @@ fn a_look_says_which_side_each_variable_names() {
     let lines: Vec<&str> = half.text.lines().collect();
     assert_eq!(lines[0], "XIVO_HOST              10.0.0.1           master");
     assert_eq!(lines[1], "XIVOCC_HOST            10.0.0.22          slave");
-    assert!(lines[4].ends_with("does not point at one side: `edge switch` mends it"), "{}", half.text);
+    assert!(
+        lines[4].ends_with("does not point at one side: `edge switch` mends it, or says what is wrong"),
+        "{}",
+        half.text
+    );
 }
 
 #[test]
