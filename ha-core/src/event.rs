@@ -68,6 +68,8 @@ pub enum Input {
     },
     /// Something that is replicated changed, or may have changed since it was last looked at.
     Changed,
+    /// To a master: the slave was told to stand by, and does.
+    SlaveRests,
     /// Somebody wants something.
     Command(Command),
 }

@@ -288,6 +288,7 @@ impl Node {
             Input::Persisted { generation, written } => self.persisted(generation, written, &mut out),
             Input::Replicated { id, how, took } => self.replicated(id, how, took),
             Input::Changed => self.changed(),
+            Input::SlaveRests => self.slave_rests(),
             Input::Command(command) => self.command(command, &mut out),
         }
         self.outcomes(|probing| probing.overdue(now.mono), &mut out);

@@ -293,6 +293,11 @@ impl Pair {
         self.feed(side, Input::Command(command));
     }
 
+    /// The master hears that the slave, told to stand by, does.
+    pub fn slave_rests(&mut self) {
+        self.feed(Side::Master, Input::SlaveRests);
+    }
+
     /// Something that is replicated changes on this host.
     pub fn change(&mut self, side: Side) {
         self.feed(side, Input::Changed);

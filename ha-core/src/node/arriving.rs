@@ -3,7 +3,7 @@
 //! A slave knows: it takes over. A master that the slave took over from may have served all the time, or comes back from a
 //! crash and knows nothing of it. But it sees whether the slave serves: its telephony answers, or it refuses a
 //! replication for that reason, or takes one and has another generation than at the last, because it served while nobody
-//! looked. When that is over while the master serves, telephony has come home.
+//! looked; and asked to stand by, it says so. When that is over while the master serves, telephony has come home.
 
 use super::Node;
 use crate::health::Verdict;
@@ -16,12 +16,11 @@ impl Node {
             return;
         }
         match self.machine.verdict() {
-            Verdict::Up if self.machine.ladder().telephony_answers() => self.record.peer_serves = true,
+            Verdict::Up if self.slave_answers() => self.record.peer_serves = true,
             Verdict::Up | Verdict::Unknown => {}
-            Verdict::Degraded => self.slave_rests(),
             // a node that hears nobody at all does not know who serves
             Verdict::Down if self.machine.isolated() => {}
-            Verdict::Down => self.slave_rests(),
+            Verdict::Degraded | Verdict::Down => self.telephony_came_back(),
         }
     }
 
@@ -32,8 +31,20 @@ impl Node {
         self.slave_rests();
     }
 
-    /// The slave does not serve, or is gone: if it did, and this master serves, telephony has come here.
+    /// The slave says that it rests. Where its telephony was heard a moment ago, its silence is waited for: heard again,
+    /// it would count as serving once more.
     pub(super) fn slave_rests(&mut self) {
+        if self.role.role() == Role::Master && !self.slave_answers() {
+            self.telephony_came_back();
+        }
+    }
+
+    fn slave_answers(&self) -> bool {
+        self.machine.verdict() == Verdict::Up && self.machine.ladder().telephony_answers()
+    }
+
+    /// The slave does not serve, or is gone: if it did, and this master serves, telephony has come here.
+    fn telephony_came_back(&mut self) {
         if self.record.peer_serves && self.machine.active() {
             self.record.peer_serves = false;
             self.record.arrived = Some(self.now.wall);

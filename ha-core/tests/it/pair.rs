@@ -212,6 +212,28 @@ fn telephony_that_is_handed_over_and_asked_back_comes_once_each_way() {
 }
 
 #[test]
+fn telephony_that_is_asked_back_before_it_was_heard_at_the_slave_comes_when_the_slave_says_that_it_rests() {
+    for answers_sip in [false, true] {
+        let mut pair = pair(&policy());
+        pair.host(Side::Slave).answers_sip = answers_sip;
+        pair.run(MINUTE);
+        pair.command(Side::Slave, Command::TakeOver);
+        pair.run(4 * SECOND);
+        pair.command(Side::Master, Command::Yield);
+        pair.command(Side::Master, Command::Resume);
+        pair.run(4 * SECOND);
+        pair.command(Side::Slave, Command::StandBy);
+        pair.run(2 * SECOND);
+        pair.slave_rests();
+        pair.run(10 * SECOND);
+        let came = pair.node(Side::Master).unwrap().record().arrived;
+        assert_eq!(last_arrival(&pair), Some(Side::Master), "{answers_sip}");
+        pair.run(10 * MINUTE);
+        assert_eq!(pair.node(Side::Master).unwrap().record().arrived, came, "{answers_sip}: once");
+    }
+}
+
+#[test]
 fn a_master_whose_engine_saw_nothing_of_it_learns_from_the_slaves_generation_that_telephony_came_back() {
     let mut pair = pair(&replicating());
     pair.run(2 * MINUTE);

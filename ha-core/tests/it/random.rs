@@ -27,6 +27,7 @@ enum Given {
     Persisted(bool),
     Replicated(Replicated, Duration),
     Changed,
+    SlaveRests,
     Command(Command),
     Reload,
 }
@@ -84,6 +85,7 @@ fn given() -> impl Strategy<Value = Given> {
         4 => any::<bool>().prop_map(Given::Persisted),
         1 => (endings(), 0u64..4_000_000).prop_map(|(how, took)| Given::Replicated(how, Duration::from_millis(took))),
         2 => Just(Given::Changed),
+        1 => Just(Given::SlaveRests),
         2 => commands().prop_map(Given::Command),
         1 => Just(Given::Reload),
     ]
@@ -222,6 +224,7 @@ proptest! {
                     Input::Replicated { id, how, took }
                 }
                 Given::Changed => Input::Changed,
+                Given::SlaveRests => Input::SlaveRests,
                 Given::Command(command) => {
                     // the driver changes no role while an action is under way
                     if matches!(command, Command::SetRole { .. }) && node.status().in_flight.is_some() {

@@ -118,6 +118,7 @@ async fn hand_back(context: Context, to_self: mpsc::Sender<Message>) -> Verdict 
         return Err(Failure::environment(text));
     }
     far_node::ask(context, FromMaster::StandBy).await?;
+    let _ = to_self.send(Message::Input(Input::SlaveRests)).await;
     Ok(Report::done("this node serves; the slave stands by"))
 }
 
