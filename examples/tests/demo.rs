@@ -1,4 +1,4 @@
-//! `wazo-ha demo` from its first line to its last, as a new user runs it.
+//! `wazo-ha demo` and `xivo-ha demo` from its first line to its last, as a new user runs it.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 /// The demonstration is over within a minute; on a machine that has much else to do it takes longer.
 const LIMIT: Duration = Duration::from_secs(300);
 
+const WAZO: &str = env!("CARGO_BIN_EXE_wazo-ha");
+const XIVO: &str = env!("CARGO_BIN_EXE_xivo-ha");
+
 /// Temporary files go to `directory`, so that what is left can be seen.
-fn demo(directory: &Path, arguments: &[&str]) -> Child {
+fn demo(program: &str, directory: &Path, arguments: &[&str]) -> Child {
     // the database's user must get through when root runs this
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o711)).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wazo-ha"));
+    let mut command = Command::new(program);
     command.arg("demo").args(arguments).env("TMPDIR", directory).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -36,15 +39,24 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn a_new_user_sees_a_takeover_and_a_failback_and_nothing_is_left() {
+    is_played(WAZO, "A wazo pair, played on this machine");
+}
+
+#[test]
+fn a_new_user_of_xivo_sees_the_same() {
+    is_played(XIVO, "A xivo pair, played on this machine");
+}
+
+fn is_played(program: &str, first: &str) {
     let directory = tempfile::tempdir().unwrap();
     let begun = Instant::now();
-    let output = demo(directory.path(), &[]).wait_with_output().unwrap();
+    let output = demo(program, directory.path(), &[]).wait_with_output().unwrap();
     let all = text(&output);
     assert!(output.status.success(), "{all}");
     assert!(begun.elapsed() < LIMIT, "{all}");
     let mut rest = all.as_str();
     let mut in_order = vec![
-        "A wazo pair, played on this machine",
+        first,
         "slave   master answers: stand by (S1)",
         "master  replicates files: 8 sent whole",
         "master  changed by hand",
@@ -79,7 +91,7 @@ fn a_new_user_sees_a_takeover_and_a_failback_and_nothing_is_left() {
 #[test]
 fn a_program_gets_one_document_with_what_was_measured() {
     let directory = tempfile::tempdir().unwrap();
-    let output = demo(directory.path(), &["--json"]).wait_with_output().unwrap();
+    let output = demo(WAZO, directory.path(), &["--json"]).wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let measured = |key: &str| document["measured"][key].as_f64().unwrap();
@@ -96,7 +108,7 @@ fn a_program_gets_one_document_with_what_was_measured() {
 #[test]
 fn an_interrupted_demonstration_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = demo(directory.path(), &[]);
+    let mut child = demo(WAZO, directory.path(), &[]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let takeover = lines.find(|line| line.as_ref().unwrap().contains("KILLS THE MASTER"));
     assert!(takeover.is_some(), "{}", text(&child.wait_with_output().unwrap()));

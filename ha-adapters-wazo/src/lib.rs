@@ -19,7 +19,7 @@ mod tables;
 use std::time::Duration;
 
 use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sentinels, Sysconfd};
-use ha_core::profile::{Direction, RestartAfter, Script, SeedRound, SipPlan, SipTimers};
+use ha_core::profile::{Api, Direction, RestartAfter, Script, SeedRound, SipPlan, SipTimers};
 use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleConfig, RoleError};
 
 /// Wazo, as its documentation describes it.
@@ -40,6 +40,7 @@ pub const PROFILE: Profile = Profile {
     services: services::PLAN,
     observe: services::OBSERVATION,
     sip: Some(SIP),
+    api: Api::Confd,
     scripts: SCRIPTS,
     // sysconfd's file
     role_file: "/etc/xivo/ha.conf",

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use ha_adapters_sysconfd::{SYSTEMD_RESTART_DATABASE, Sysconfd};
 use ha_core::follow::{Edge, EnvFile, Followers, Step};
-use ha_core::profile::{Dataset, Direction, Follower, RestartAfter, Script, SeedRound, SipPlan, SipTimers};
+use ha_core::profile::{
+    Api, Dataset, Direction, Follower, RestartAfter, Script, SeedRound, SipPlan, SipTimers,
+};
 use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleConfig, RoleError, Side};
 
 pub use release_1_2::{PROFILE as PROFILE_1_2, Xivo12};
@@ -46,6 +48,7 @@ pub const PROFILE: Profile = Profile {
     services: services::PLAN,
     observe: services::OBSERVATION,
     sip: Some(SipPlan { paired: sip(60, 120, 300), shipped: SHIPPED }),
+    api: Api::Confd,
     scripts: SCRIPTS,
     role_file: "/etc/xivo/ha.conf",
     restart: services::RESTART,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ha_adapters_sysconfd::{SlaveLine, Sysconfd};
 use ha_core::effect::OnFailure;
-use ha_core::profile::{Database, Observation, SeedRound, ServicePlan, SipPlan, Step, Switch};
+use ha_core::profile::{Api, Database, Observation, SeedRound, ServicePlan, SipPlan, Step, Switch};
 use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleConfig, RoleError, ServiceState};
 
 use crate::{SCRIPTS, SHIPPED, sip, tables};
@@ -34,6 +34,7 @@ pub const PROFILE: Profile = Profile {
     },
     // The 1.2 page: 20 s, 2 minutes, 40 s.
     sip: Some(SipPlan { paired: sip(20, 40, 120), shipped: SHIPPED }),
+    api: Api::Provd,
     // The 1.2 page: "3 scripts"; the fourth, of today, copies files.
     scripts: SCRIPTS.split_at(3).0,
     role_file: "/etc/pf-xivo/ha.conf",

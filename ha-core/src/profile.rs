@@ -29,6 +29,8 @@ pub struct Profile {
     pub observe: Observation,
     /// SIP registration expiry while the node is part of a pair, and what a node without stored values gets back.
     pub sip: Option<SipPlan>,
+    /// Which of the PBX's own services know SIP expiry and registrars.
+    pub api: Api,
     /// Names of the scripts that this program stands in for.
     pub scripts: &'static [(&'static str, Script)],
     /// The role file's path.
@@ -58,6 +60,15 @@ pub enum Follower {
     MediaServers,
     /// `[edge]`
     Edge,
+}
+
+/// The PBX's own services over HTTP, as far as they know SIP expiry and registrars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// confd, with a log-in; what it does not have is looked for in provd and in the database.
+    Confd,
+    /// Older than confd: registrars are provd's alone, SIP options are in the database.
+    Provd,
 }
 
 /// A role change after which the documents order a restart.

@@ -26,14 +26,7 @@ pub fn build(context: &Context, notes: Notes) -> Result<Performer, Failure> {
     let state = context.root.path(STATE_DIRECTORY);
     private_directory(&state)
         .map_err(|error| Failure::environment(format!("{}: {error}", state.display())))?;
-    let config = ConfdConfig {
-        confd: context.settings.pbx.confd.clone(),
-        auth: context.settings.pbx.auth.clone(),
-        provd: "http://127.0.0.1:8666".to_owned(),
-        key_file: context.root.path(&context.settings.pbx.key_file),
-        state,
-        patience: API_PATIENCE,
-    };
+    let config = ConfdConfig::of(context, API_PATIENCE);
     Ok(performer.with_api(Arc::new(Confd::new(config, sip))))
 }
 

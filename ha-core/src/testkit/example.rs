@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::effect::OnFailure;
-use crate::profile::{Direction, Observation, Profile, SeedRound, ServicePlan, Step};
+use crate::profile::{Api, Direction, Observation, Profile, SeedRound, ServicePlan, Step};
 
 const STEP: Step = Step {
     argv: &["true"],
@@ -29,6 +29,7 @@ pub const EXAMPLE: Profile = Profile {
         pid_file: "/run/example.pid",
     },
     sip: None,
+    api: Api::Confd,
     scripts: &[],
     role_file: "/etc/example/role",
     restart: &[],

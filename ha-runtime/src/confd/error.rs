@@ -43,6 +43,12 @@ pub enum PbxError {
         /// What was expected.
         why: String,
     },
+    /// The PBX's database does not do it.
+    #[error("table staticsip: {why}; is PostgreSQL running, and [postgres] local right?")]
+    Table {
+        /// As it was said, a clause.
+        why: String,
+    },
     /// Former values cannot be kept, so nothing may be changed.
     #[error("could not keep former values in {}: {source}", path.display())]
     Store {
@@ -78,6 +84,7 @@ impl PbxError {
             PbxError::Refused { status, .. } => *status >= 500,
             PbxError::Key { .. }
             | PbxError::Answer { .. }
+            | PbxError::Table { .. }
             | PbxError::Store { .. }
             | PbxError::HalfDone { .. } => false,
         }

@@ -1,4 +1,4 @@
-//! SIP registration expiry: three options in one of two places.
+//! SIP registration expiry: three options in one of three places.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::http::{Session, Target, id_of};
-use super::{Change, PbxError, Plan};
+use super::{Change, PbxError, Plan, Row, SipTable};
 
 /// Where a document keeps options, and what it calls the three.
 struct Layout {
@@ -26,6 +26,9 @@ const GENERAL: Layout = Layout {
     map: Some("options"),
     names: ["minexpiry", "defaultexpiry", "maxexpiry"],
 };
+
+/// Releases whose API has neither: rows of a table.
+const TABLE: Layout = Layout { list: "staticsip", map: None, names: GENERAL.names };
 
 /// Today's: the SIP template labelled `global` of each tenant.
 const TEMPLATE: Layout = Layout {
@@ -47,6 +50,8 @@ type FormerOptions = BTreeMap<String, Former>;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Stored {
     general: Option<FormerOptions>,
+    #[serde(default)]
+    table: Option<FormerOptions>,
     /// By UUID.
     templates: BTreeMap<String, FormerOptions>,
 }
@@ -65,19 +70,14 @@ pub(super) fn plan(
         None => Stored::default(),
     };
     let mut changes = Vec::new();
-    for Document { uuid, layout, before } in documents(session)? {
-        let former = match &uuid {
-            Some(uuid) => kept.templates.get(uuid),
-            None => kept.general.as_ref(),
-        };
+    for Document { target, layout, before } in documents(session)? {
+        let former = kept.of(&target);
         let mut after = before.clone();
         match (timers, former) {
             (Some(timers), former) => {
                 layout.set(&mut after, timers);
-                match &uuid {
-                    _ if former.is_some() => {}
-                    Some(uuid) => drop(kept.templates.insert(uuid.clone(), layout.former(&before))),
-                    None => kept.general = Some(layout.former(&before)),
+                if former.is_none() {
+                    kept.keep(&target, layout.former(&before));
                 }
             }
             (None, Some(former)) => layout.restore(&mut after, former),
@@ -85,7 +85,7 @@ pub(super) fn plan(
             (None, None) => {}
         }
         if after != before {
-            changes.push(Change { target: uuid.map_or(Target::General, Target::Template), before, after });
+            changes.push(Change { target, before, after });
         }
     }
     let store = timers.map(|_| serde_json::to_value(kept).expect("maps with text keys are JSON"));
@@ -101,7 +101,7 @@ pub(super) fn maxima(session: &Session<'_>) -> Result<Vec<(String, Option<Durati
         // Asterisk takes the last of several
         let last =
             values.flat_map(|option| option.listed.iter().chain(&option.mapped)).next_back().map(seconds);
-        (document.uuid.map_or(Target::General, Target::Template).to_string(), last.flatten())
+        (document.target.to_string(), last.flatten())
     };
     Ok(documents.map(maximum).collect())
 }
@@ -113,8 +113,7 @@ fn seconds(value: &Value) -> Option<Duration> {
 
 /// A document that holds the options, reduced to what a PUT of it needs.
 struct Document {
-    /// Of the template; `None`: the general options.
-    uuid: Option<String>,
+    target: Target,
     layout: Layout,
     before: Value,
 }
@@ -123,20 +122,58 @@ fn documents(session: &Session<'_>) -> Result<Vec<Document>, PbxError> {
     if let Some(general) = session.read("/asterisk/sip/general")? {
         // its PUT replaces the whole, and knows these two keys
         let before = json!({ "ordered_options": general["ordered_options"], "options": general["options"] });
-        return Ok(vec![Document { uuid: None, layout: GENERAL, before }]);
+        return Ok(vec![Document { target: Target::General, layout: GENERAL, before }]);
     }
     let path = "/endpoints/sip/templates?recurse=true";
-    let templates = session.items(path)?.ok_or_else(|| PbxError::Answer {
-        what: format!("GET {path}"),
-        why: "this release has neither general SIP options nor SIP templates".to_owned(),
-    })?;
+    let Some(templates) = session.items(path)? else {
+        let rows = session.table().read(&TABLE.names).map_err(|why| PbxError::Table { why })?;
+        let rows = rows.ok_or_else(|| PbxError::Answer {
+            what: format!("GET {path}"),
+            why:
+                "this release has no SIP options: neither general ones, nor templates, nor rows of staticsip"
+                    .to_owned(),
+        })?;
+        return Ok(vec![Document {
+            target: Target::Table,
+            layout: TABLE,
+            before: json!({ "staticsip": rows }),
+        }]);
+    };
     let global = templates.into_iter().filter(|template| template["label"] == "global");
     global
         .map(|template| {
             let before = json!({ "aor_section_options": template["aor_section_options"] });
-            Ok(Document { uuid: Some(id_of(&template, "uuid")?), layout: TEMPLATE, before })
+            Ok(Document { target: Target::Template(id_of(&template, "uuid")?), layout: TEMPLATE, before })
         })
         .collect()
+}
+
+/// Brings the rows to what the document says.
+pub(super) fn write_table(table: &dyn SipTable, document: &Value) -> Result<(), PbxError> {
+    let rows: Vec<Row> = serde_json::from_value(document[TABLE.list].clone())
+        .map_err(|error| PbxError::Table { why: error.to_string() })?;
+    table.write(&TABLE.names, &rows).map_err(|why| PbxError::Table { why })
+}
+
+impl Stored {
+    fn of(&self, target: &Target) -> Option<&FormerOptions> {
+        match target {
+            Target::General => self.general.as_ref(),
+            Target::Table => self.table.as_ref(),
+            Target::Template(uuid) => self.templates.get(uuid),
+            Target::Registrar(_) | Target::ProvdConfig(..) => None,
+        }
+    }
+
+    fn keep(&mut self, target: &Target, former: FormerOptions) {
+        match target {
+            Target::General => self.general = Some(former),
+            Target::Table => self.table = Some(former),
+            Target::Template(uuid) => drop(self.templates.insert(uuid.clone(), former)),
+            // they hold no SIP options
+            Target::Registrar(_) | Target::ProvdConfig(..) => {}
+        }
+    }
 }
 
 impl Layout {

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ha_core::profile::Api;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use super::{ConfdConfig, PbxError};
+use super::{ConfdConfig, PbxError, SipTable, expiry};
 
 /// For a whole request. The services are on this machine.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ const PROVD_TYPE: &str = "application/vnd.proformatique.provd+json";
 pub(super) enum Target {
     /// SIP options of older releases.
     General,
+    /// SIP options in the database.
+    Table,
     /// A SIP template of a tenant, by UUID.
     Template(String),
     /// A registrar of confd.
@@ -41,6 +44,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::General => f.write_str("the general SIP options"),
+            Target::Table => f.write_str("the general SIP options in the table staticsip"),
             Target::Template(uuid) => write!(f, "SIP template {uuid}"),
             Target::Registrar(id) => write!(f, "registrar {id}"),
             Target::ProvdConfig(_, id) => write!(f, "provd config {id}"),
@@ -56,7 +60,7 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Logs in with the service's key.
+    /// Logs in with the service's key, where there is a confd to log in to.
     pub(super) fn open(config: &'a ConfdConfig) -> Result<Session<'a>, PbxError> {
         // no proxy from the environment: the requests carry credentials and stay on this machine
         let agent = Agent::config_builder()
@@ -66,6 +70,9 @@ impl<'a> Session<'a> {
             .timeout_global(Some(TIMEOUT))
             .build()
             .new_agent();
+        if config.api == Api::Provd {
+            return Ok(Session { config, agent, token: String::new() });
+        }
         let basic = basic(&credentials(&config.key_file)?);
         let body = json!({ "expiration": TOKEN_SECONDS });
         let what = format!("POST {}/token", config.auth);
@@ -85,6 +92,9 @@ impl<'a> Session<'a> {
 
     /// A document of confd; `None`: this release has no such resource.
     pub(super) fn read(&self, path: &str) -> Result<Option<Value>, PbxError> {
+        if self.config.api == Api::Provd {
+            return Ok(None);
+        }
         self.read_from(&format!("{}{path}", self.config.confd))
     }
 
@@ -125,6 +135,7 @@ impl<'a> Session<'a> {
     pub(super) fn put(&self, target: &Target, body: &Value) -> Result<(), PbxError> {
         let ConfdConfig { confd, provd, .. } = self.config;
         let (url, kind) = match target {
+            Target::Table => return expiry::write_table(&*self.config.table, body),
             Target::General => (format!("{confd}/asterisk/sip/general"), "application/json"),
             Target::Template(uuid) => (format!("{confd}/endpoints/sip/templates/{uuid}"), "application/json"),
             Target::Registrar(id) => (format!("{confd}/registrars/{id}"), "application/json"),
@@ -134,6 +145,11 @@ impl<'a> Session<'a> {
         };
         let request = self.agent.put(&url).header("X-Auth-Token", &self.token).content_type(kind);
         answer(&format!("PUT {url}"), request.send(body.to_string())).map(drop)
+    }
+
+    /// The SIP options of a release whose confd does not have them.
+    pub(super) fn table(&self) -> &dyn SipTable {
+        &*self.config.table
     }
 
     /// One attempt at a request that only says "do".

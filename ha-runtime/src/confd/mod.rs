@@ -1,7 +1,8 @@
 //! The PBX's own API, as far as high availability needs it: SIP expiry, backup registrars, devices.
 //!
 //! Both generations of confd are spoken: the older has `asterisk/sip/general`, today's has a SIP template labelled
-//! `global` per tenant; releases without confd's registrars have provd's configs. What was there before is written
+//! `global` per tenant. Releases without either keep the SIP options in the table `staticsip`, and those without confd's
+//! registrars have provd's configs. What was there before is written
 //! to the state directory *before* the first change, and put back exactly.
 //!
 //! They live as long as the pair, and the first ones win, so setting twice does not forget. The way back from one call is
@@ -16,12 +17,14 @@ mod http;
 mod look;
 mod registrars;
 mod store;
+mod table;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ha_core::profile::{SipPlan, SipTimers};
+use ha_core::profile::{Api, SipPlan, SipTimers};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,10 +32,16 @@ pub use error::PbxError;
 use http::{Session, Target};
 pub use look::Seen;
 use store::{Slot, Store};
+pub use table::{Row, SipTable, StaticSip};
+
+use crate::context::Context;
+use crate::durable::STATE_DIRECTORY;
 
 /// Where the API is and where former values are kept.
 #[derive(Debug, Clone)]
 pub struct ConfdConfig {
+    /// Whether confd is there at all.
+    pub api: Api,
     /// confd's base address: `http://127.0.0.1:9486/1.1`.
     pub confd: String,
     /// wazo-auth's: `http://127.0.0.1:9497/0.1`.
@@ -45,6 +54,25 @@ pub struct ConfdConfig {
     pub state: PathBuf,
     /// How long a service that does not answer *reads* yet is waited for: they are restarted by the effects before.
     pub patience: Duration,
+    /// Where the SIP options are when confd does not have them.
+    pub table: Arc<dyn SipTable>,
+}
+
+impl ConfdConfig {
+    /// As this node's settings and its profile have it.
+    pub fn of(context: &Context, patience: Duration) -> ConfdConfig {
+        let pbx = &context.settings.pbx;
+        ConfdConfig {
+            api: context.profile().api,
+            confd: pbx.confd.clone(),
+            auth: pbx.auth.clone(),
+            provd: "http://127.0.0.1:8666".to_owned(),
+            key_file: context.root.path(&pbx.key_file),
+            state: context.root.path(STATE_DIRECTORY),
+            patience,
+            table: Arc::new(StaticSip::new(context)),
+        }
+    }
 }
 
 /// A client of the PBX's API. Cheap to make; each call logs in anew.
@@ -146,7 +174,11 @@ impl Confd {
     /// The list of devices cannot be read; none was told.
     pub fn synchronize_devices(&self) -> Result<Synchronized, PbxError> {
         let session = Session::open(&self.config)?;
-        let devices = session.items("/devices?recurse=true")?.unwrap_or_default();
+        let path = "/devices?recurse=true";
+        let devices = session.items(path)?.ok_or_else(|| PbxError::Answer {
+            what: format!("GET {path}"),
+            why: "this release's API has no devices: synchronize them in the web interface".to_owned(),
+        })?;
         let ids: Vec<String> =
             devices.iter().map(|device| http::id_of(device, "id")).collect::<Result<_, _>>()?;
         let mut outcome = Synchronized::default();

@@ -9,7 +9,7 @@ use crate::root::Root;
 use ha_core::Effect;
 use ha_core::effect::{Command, OnFailure};
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const fn timers(min: u64, default: u64, max: u64) -> SipTimers {
     SipTimers {
@@ -25,6 +25,26 @@ struct Bench {
     fake: Fake,
     directory: tempfile::TempDir,
     confd: Confd,
+    table: Arc<Table>,
+}
+
+/// `None`: there is no such table, or it has no rows of the general options.
+#[derive(Debug, Default)]
+struct Table(Mutex<Option<Vec<Row>>>);
+
+impl SipTable for Table {
+    fn read(&self, names: &[&str]) -> Result<Option<Vec<Row>>, String> {
+        let rows = self.0.lock().unwrap().clone();
+        Ok(rows.map(|rows| rows.into_iter().filter(|row| names.contains(&row.0.as_str())).collect()))
+    }
+
+    fn write(&self, names: &[&str], rows: &[Row]) -> Result<(), String> {
+        let mut all = self.0.lock().unwrap();
+        let all = all.as_mut().ok_or("there is no such table")?;
+        all.retain(|row| !names.contains(&row.0.as_str()));
+        all.extend_from_slice(rows);
+        Ok(())
+    }
 }
 
 fn bench(state: State) -> Bench {
@@ -33,7 +53,10 @@ fn bench(state: State) -> Bench {
     let key_file = directory.path().join("key.yml");
     fs::write(&key_file, format!("service_id: wazo-upgrade\nservice_key: {KEY}\n")).unwrap();
     let at = fake.address;
+    let table = Arc::new(Table::default());
     let config = ConfdConfig {
+        api: Api::Confd,
+        table: Arc::clone(&table) as Arc<dyn SipTable>,
         confd: format!("http://{at}/1.1"),
         auth: format!("http://{at}/0.1"),
         provd: format!("http://{at}"),
@@ -41,7 +64,7 @@ fn bench(state: State) -> Bench {
         state: directory.path().to_owned(),
         patience: Duration::ZERO,
     };
-    Bench { fake, directory, confd: Confd::new(config, SIP) }
+    Bench { fake, directory, confd: Confd::new(config, SIP), table }
 }
 
 impl Bench {
@@ -161,6 +184,50 @@ fn older_releases_general_options_are_replaced_whole_and_restored_exactly() {
     );
     bench.confd.set_expiry(None).unwrap();
     assert_eq!(bench.fake.state().general, before);
+}
+
+fn row(name: &str, value: &str) -> Row {
+    (name.to_owned(), Some(value.to_owned()))
+}
+
+#[test]
+fn releases_whose_api_has_no_sip_options_have_them_in_the_database() {
+    let bench = bench(with_registrars());
+    let refusal = bench.confd.set_expiry(Some(SIP.paired)).unwrap_err().to_string();
+    assert!(refusal.contains("nor rows of staticsip"), "{refusal}");
+    let rows = || bench.table.0.lock().unwrap().clone().unwrap();
+    let before = vec![row("register", "a"), row("maxexpiry", "3600"), row("minexpiry", "60")];
+    *bench.table.0.lock().unwrap() = Some(before.clone());
+
+    let undo = bench.confd.set_expiry(Some(SIP.paired)).unwrap();
+    let paired = [row("maxexpiry", "300"), row("minexpiry", "180"), row("defaultexpiry", "240")];
+    assert_eq!(rows(), [&before[..1], &paired].concat());
+    assert!(bench.confd.set_expiry(Some(SIP.paired)).unwrap().is_empty());
+    let seen = bench.confd.look(None).unwrap().expiry_max;
+    assert_eq!(seen[0].1, Some(Duration::from_secs(300)), "{seen:?}");
+    bench.confd.undo(&undo).unwrap();
+    assert_eq!((rows(), bench.stored().len()), (before.clone(), 0));
+
+    bench.confd.set_expiry(Some(SIP.paired)).unwrap();
+    bench.confd.set_expiry(None).unwrap();
+    assert_eq!((rows(), bench.stored().len()), (before, 0));
+}
+
+#[test]
+fn a_release_older_than_confd_is_reached_without_a_login() {
+    let config = json!({ "id": "default", "X_type": "registrar" });
+    let provd = Some(("provd", [("default".to_owned(), config.clone())].into()));
+    let mut bench = bench(State { provd, locked: true, ..State::default() });
+    bench.confd.config.api = Api::Provd;
+    *bench.table.0.lock().unwrap() = Some(vec![row("maxexpiry", "3600")]);
+    assert!(!bench.confd.set_expiry(Some(SIP.paired)).unwrap().is_empty());
+    let registrar = || bench.fake.state().provd.clone().unwrap().1["default"].clone();
+    bench.confd.set_backup_registrars(slave()).unwrap();
+    assert_eq!(registrar()["registrar_backup"], "10.77.0.12");
+    bench.confd.set_backup_registrars(None).unwrap();
+    assert_eq!(registrar(), config);
+    assert!(bench.confd.synchronize_devices().unwrap_err().to_string().contains("has no devices"));
+    assert!(bench.fake.state().log.iter().all(|line| line.contains("/provd/")), "confd is not asked");
 }
 
 #[test]

@@ -8,23 +8,14 @@ use ha_core::Role;
 use super::Check;
 use crate::confd::{Confd, ConfdConfig, PbxError, Seen};
 use crate::context::Context;
-use crate::durable::STATE_DIRECTORY;
 
 /// Looks, unless the settings say that it is none of ours. Blocks.
 pub(super) fn checks(context: &Context, role: Role, slave: Option<IpAddr>) -> Vec<Check> {
-    let settings = &context.settings.pbx;
-    let (true, Some(sip)) = (settings.manage, context.profile().sip) else { return Vec::new() };
+    let (true, Some(sip)) = (context.settings.pbx.manage, context.profile().sip) else { return Vec::new() };
     if role == Role::Disabled {
         return Vec::new();
     }
-    let config = ConfdConfig {
-        confd: settings.confd.clone(),
-        auth: settings.auth.clone(),
-        provd: "http://127.0.0.1:8666".to_owned(),
-        key_file: context.root.path(&settings.key_file),
-        state: context.root.path(STATE_DIRECTORY),
-        patience: Duration::ZERO,
-    };
+    let config = ConfdConfig::of(context, Duration::ZERO);
     // a slave's provd does not run, and its registrars come from the master
     let backup = slave.filter(|_| role == Role::Master);
     match Confd::new(config, sip).look(backup) {
