@@ -278,3 +278,57 @@ fn a_planned_switchover_and_the_failback_are_followed_once_each() {
     assert_eq!(cc_commands(&pair, begin), restarts_of(&[SLAVE, MASTER]));
     assert_eq!(applied(&pair, begin).len(), 2);
 }
+
+#[test]
+fn an_edge_that_comes_back_after_the_failback_never_points_at_the_slave() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    pair.lab.crash(Host::Edge);
+    let crash = take_over(&pair);
+    await_alert(&pair, &["10.77.0.31"]);
+    let boot = pair.boot(Host::Master);
+    let stop = pair.await_stop(Host::Slave, boot, seconds(40.0));
+    cc_followed(&pair, MASTER, stop.at);
+
+    pair.power_on(Host::Edge);
+    edge_followed(&pair, MASTER, crash);
+    pass(seconds(10.0));
+    assert!(applied(&pair, crash).iter().all(|(_, file)| file == MASTER.env), "{:?}", applied(&pair, crash));
+    assert_eq!(edge_file(&pair), MASTER.env);
+    assert_eq!(cc_commands(&pair, crash), restarts_of(&[SLAVE, MASTER]));
+    let over = format!("\n{}", pair.mails(Host::Slave));
+    assert!(over.contains("\nto: -s over: xivo-ha: "), "the slave's alert is over: {over}");
+}
+
+#[test]
+fn an_edge_whose_file_names_neither_side_is_left_as_it_is_until_a_person_corrects_it() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    let strange = MASTER.env.replace("\nXIVO_HOST=10.77.0.11\n", "\nXIVO_HOST=192.0.2.1\n");
+    let write = |text: &str| {
+        fs::write(pair.lab.mailbox(Host::Edge, "file"), text).expect("the mailbox can be written");
+        pair.lab.sh(Host::Edge, &format!("cat /run/lab/file > {ENV}")).ok();
+    };
+    write(&strange);
+    let crash = take_over(&pair);
+    await_alert(&pair, &["XIVO_HOST", "192.0.2.1", "10.77.0.12"]);
+    cc_followed(&pair, SLAVE, crash);
+    assert_eq!((edge_file(&pair), applied(&pair, crash).len()), (strange, 0));
+
+    write(MASTER.env);
+    edge_followed(&pair, SLAVE, crash);
+    assert_eq!(edge_file(&pair), SLAVE.env);
+}
+
+#[test]
+fn a_cc_that_hangs_delays_neither_the_edge_nor_the_media_servers() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    pair.on_call(Host::Cc, "xivocc-dcomp", "rm /run/lab/on/xivocc-dcomp; sleep 20");
+    let crash = take_over(&pair);
+    let start = pair.await_start(Host::Slave, crash, seconds(12.0));
+    let ready = ready(&pair, SLAVE, start.at).at;
+    let edge = edge_followed(&pair, SLAVE, start.at).at.after(ready);
+    assert!(edge < FOLLOWS, "the Edge follows after {edge:?}");
+    let status = await_step(&pair, "mds-mds2", "done");
+    assert_ne!(step(&status, "cc-restart")["state"], "done");
+    cc_followed(&pair, SLAVE, crash);
+    await_step(&pair, "cc-answers", "done");
+}
