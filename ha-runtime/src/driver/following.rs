@@ -35,6 +35,7 @@ impl Driver {
             return;
         }
         self.follow_no_more();
+        self.following.of = arrived;
         let (Some(arrived), Some(side)) = (arrived, side(self.node.role().role())) else { return };
         let steps = self.context.distribution.runbook(&self.context.settings.followers, side);
         if steps.is_empty() {
@@ -47,7 +48,6 @@ impl Driver {
             alerts: self.keeper.alerts(),
             book: Arc::clone(&self.following.book),
         };
-        self.following.of = Some(arrived);
         self.following.task.spawn(async move {
             let context = clerk.context.clone();
             let opened = in_a_thread("runbook", move || resume(&context, fresh)).await;
@@ -123,29 +123,24 @@ impl Clerk {
         let store = Arc::new(store);
         let mut running: JoinSet<Ended> = JoinSet::new();
         loop {
+            let Some(progress) = self.with(|book| book.progress().clone()) else { return };
+            if progress != saved {
+                saved = progress.clone();
+                let store = Arc::clone(&store);
+                // a disk that does not take it keeps nothing back: after a restart a step may be done twice
+                let _ = in_a_thread("runbook", move || store.save(&progress)).await;
+            }
             let now = clock::now().mono;
-            let Some(orders) = self.with(|book| book.next(now)) else { return };
+            let next = self.with(|book| (!book.is_done()).then(|| book.next(now)));
+            let Some(Some(orders)) = next else { return };
             let announced = orders.iter().any(|order| matches!(order, Order::Announce(_)));
             for order in orders {
                 self.begin(order, &mut running);
             }
-            let Some((progress, done, deadline)) =
-                self.with(|book| (book.progress().clone(), book.is_done(), book.deadline()))
-            else {
-                return;
-            };
-            if progress != saved {
-                saved = progress.clone();
-                let store = Arc::clone(&store);
-                // a disk that does not take it delays nobody: after a restart a step may be done twice
-                let _ = in_a_thread("runbook", move || store.save(&progress)).await;
-            }
-            if done {
-                return;
-            }
             if announced {
                 continue;
             }
+            let deadline = self.with(|book| book.deadline()).flatten();
             tokio::select! {
                 Some(ended) = running.join_next() => match ended {
                     Ok((order, result)) => self.ended(order, result),
