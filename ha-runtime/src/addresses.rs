@@ -29,6 +29,7 @@ fn apart_from(networks: &[IpNetwork], peer: IpAddr) -> Option<String> {
     let own = networks.iter().filter(|network| {
         !network.ip().is_loopback() && network.is_ipv4() == peer.is_ipv4() && network.prefix() < whole(peer)
     });
+    // a network of one address holds nobody else
     if narrowest(own.clone().copied(), peer).is_some() {
         return None;
     }
@@ -42,7 +43,10 @@ fn apart_from(networks: &[IpNetwork], peer: IpAddr) -> Option<String> {
     all.dedup();
     let peers =
         IpNetwork::new(peer, first.prefix()).map_or_else(|_| peer.to_string(), |network| named(&network));
-    Some(format!("{peer} is in {peers} or another network that is not this machine's: {}", all.join(", ")))
+    Some(format!(
+        "{peer} ({peers}, if its network is as large) is in none of this machine's networks: {}",
+        all.join(", ")
+    ))
 }
 
 /// The prefix of an address alone.
@@ -85,7 +89,7 @@ mod tests {
         assert_eq!(apart(&networks, "10.77.0.12"), None);
         assert_eq!(
             apart(&networks, "10.78.0.12").unwrap(),
-            "10.78.0.12 is in 10.78.0.0/24 or another network that is not this machine's: 10.77.0.0/24"
+            "10.78.0.12 (10.78.0.0/24, if its network is as large) is in none of this machine's networks: 10.77.0.0/24"
         );
         for (networks, peer) in
             [(&networks[..], "10.5.0.1"), (&networks[2..], "10.5.0.1"), (&networks[..], "127.0.0.2")]
