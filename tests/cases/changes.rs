@@ -26,7 +26,8 @@ fn has_everything(status: &Status) -> bool {
         && (lost("files"), lost("database")) == (Some(0), Some(0))
 }
 
-fn await_everything(pair: &Pair) {
+/// Waits until the slave has everything.
+pub(crate) fn await_everything(pair: &Pair) {
     pair.await_status(Host::Master, "known to have sent everything", seconds(60.0), has_everything);
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ha_tests::wait::{self, pass, seconds};
 use ha_tests::{Event, Host, Moment, Pair, Settings, Status};
 
+use crate::changes::await_everything;
+
 /// Longest from the services being ready to a machine that has followed.
 const FOLLOWS: Duration = Duration::from_secs(5);
 
@@ -331,4 +333,36 @@ fn a_cc_that_hangs_delays_neither_the_edge_nor_the_media_servers() {
     assert_ne!(step(&status, "cc-restart")["state"], "done");
     cc_followed(&pair, SLAVE, crash);
     await_step(&pair, "cc-answers", "done");
+}
+
+#[test]
+fn after_a_partition_in_which_both_nodes_served_the_cc_and_the_edge_come_back_to_the_master() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    let parted = pair.lab.part(Host::Master, Host::Slave);
+    let start = pair.await_start(Host::Slave, parted, seconds(12.0));
+    followed(&pair, SLAVE, start.at);
+    pair.lab.mend();
+    let stop = pair.await_stop(Host::Slave, start.at, seconds(40.0));
+    followed(&pair, MASTER, stop.at);
+    pair.await_peace(seconds(20.0));
+    assert_eq!(cc_commands(&pair, parted), restarts_of(&[SLAVE, MASTER]));
+    assert_eq!(applied(&pair, parted).len(), 2);
+    pair.assert_untouched(Host::Master, parted);
+}
+
+#[test]
+fn a_master_whose_daemon_starts_only_after_the_failback_still_brings_the_cc_and_the_edge_back() {
+    // what it did not see it learns from the first replication that the slave takes
+    let settings = Settings::modern().with("replication", "on_change", "true");
+    let Some(pair) = Pair::xivo().settings(settings).database(3, 1).followers().up() else { return };
+    await_everything(&pair);
+    let crash = take_over(&pair);
+    followed(&pair, SLAVE, crash);
+    pair.power_on(Host::Master);
+    let stop = pair.await_stop(Host::Slave, crash, seconds(40.0));
+    pair.await_serving(&[Host::Master], seconds(10.0));
+    pass(seconds(3.0));
+    pair.start_daemon(Host::Master);
+    followed(&pair, MASTER, stop.at);
+    assert_eq!(cc_commands(&pair, crash), restarts_of(&[SLAVE, MASTER]));
 }
