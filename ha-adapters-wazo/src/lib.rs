@@ -41,6 +41,7 @@ pub const PROFILE: Profile = Profile {
     observe: services::OBSERVATION,
     sip: Some(SIP),
     api: Api::Confd,
+    key_file: "/var/lib/wazo-auth-keys/wazo-upgrade-key.yml",
     scripts: SCRIPTS,
     // sysconfd's file
     role_file: "/etc/xivo/ha.conf",

@@ -49,6 +49,8 @@ pub const PROFILE: Profile = Profile {
     observe: services::OBSERVATION,
     sip: Some(SipPlan { paired: sip(60, 120, 300), shipped: SHIPPED }),
     api: Api::Confd,
+    // The keys of the services in Access Web Services, where the common ancestor writes them.
+    key_file: "/var/lib/xivo-auth-keys/xivo-upgrade-key.yml",
     scripts: SCRIPTS,
     role_file: "/etc/xivo/ha.conf",
     restart: services::RESTART,

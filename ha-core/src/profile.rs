@@ -31,6 +31,8 @@ pub struct Profile {
     pub sip: Option<SipPlan>,
     /// Which of the PBX's own services know SIP expiry and registrars.
     pub api: Api,
+    /// The product's own key for scripts that change its configuration over confd.
+    pub key_file: &'static str,
     /// Names of the scripts that this program stands in for.
     pub scripts: &'static [(&'static str, Script)],
     /// The role file's path.

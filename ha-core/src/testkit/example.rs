@@ -30,6 +30,7 @@ pub const EXAMPLE: Profile = Profile {
     },
     sip: None,
     api: Api::Confd,
+    key_file: "/etc/example/key.yml",
     scripts: &[],
     role_file: "/etc/example/role",
     restart: &[],

@@ -94,7 +94,7 @@ fn key(step: &str) -> String {
 }
 
 /// How far it was, when it was about this arrival.
-fn resume(context: &Context, fresh: Progress) -> Result<(Store<Progress>, Progress), Failure> {
+pub(super) fn resume(context: &Context, fresh: Progress) -> Result<(Store<Progress>, Progress), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("{PROGRESS}: {error}"));
     let store = Store::open(&context.root, PROGRESS).map_err(|error| failed(&error))?;
     // what cannot be read is begun anew: each step may be done twice
@@ -106,18 +106,18 @@ fn resume(context: &Context, fresh: Progress) -> Result<(Store<Progress>, Progre
 }
 
 /// Carries a runbook out.
-struct Clerk {
-    context: Context,
-    notes: Notes,
-    alerts: AlertLine,
+pub(super) struct Clerk {
+    pub(super) context: Context,
+    pub(super) notes: Notes,
+    pub(super) alerts: AlertLine,
     /// Seen by `status`; taken away when this is to end.
-    book: Arc<Mutex<Option<Runbook>>>,
+    pub(super) book: Arc<Mutex<Option<Runbook>>>,
 }
 
 type Ended = (Order, Result<(), String>);
 
 impl Clerk {
-    async fn keep(self, book: Runbook, store: Store<Progress>) {
+    pub(super) async fn keep(self, book: Runbook, store: Store<Progress>) {
         let mut saved = book.progress().clone();
         *self.book.lock().unwrap_or_else(PoisonError::into_inner) = Some(book);
         let store = Arc::new(store);
@@ -208,7 +208,9 @@ impl Clerk {
 
     fn told(&self, step: &str, text: &str) {
         tracing::info!("{step}: {text}");
-        self.notes.note("follow", &json!({ "step": step, "text": text }));
+        let (notes, line) = (self.notes.clone(), json!({ "step": step, "text": text }));
+        // a disk that stalls must not stop the loop
+        tokio::task::spawn_blocking(move || notes.note("follow", &line));
     }
 }
 

@@ -19,6 +19,7 @@ use crate::report::Blame;
 use crate::root::Root;
 use crate::way::Way;
 
+mod following;
 mod leftovers;
 
 const LONG: Duration = Duration::from_secs(60);

@@ -44,7 +44,7 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
         phones: Phones { give_up: or(file.phones.and_then(|phones| phones.give_up), secs(32)) },
         ssh: ssh(file.ssh.unwrap_or_default(), profile)?,
         postgres: postgres(file.postgres.unwrap_or_default(), replication.database_transport)?,
-        pbx: pbx(file.pbx.unwrap_or_default())?,
+        pbx: pbx(file.pbx.unwrap_or_default(), profile)?,
         alert: alert(file.alert.unwrap_or_default())?,
         api: api(file.api.unwrap_or_default())?,
         followers: followers::resolve(beside, preset, profile)?,
@@ -325,13 +325,12 @@ fn postgres(raw: raw::Postgres, transport: Transport) -> Result<Postgres, Invali
     })
 }
 
-fn pbx(raw: raw::Pbx) -> Result<Pbx, Invalid> {
+fn pbx(raw: raw::Pbx, profile: &Profile) -> Result<Pbx, Invalid> {
     Ok(Pbx {
         manage: raw.manage.unwrap_or(true),
         confd: plain_http("pbx.confd", raw.confd, "http://127.0.0.1:9486/1.1")?,
         auth: plain_http("pbx.auth", raw.auth, "http://127.0.0.1:9497/0.1")?,
-        // the product's own key for scripts that change configuration
-        key_file: absolute("pbx.key_file", raw.key_file, "/var/lib/wazo-auth-keys/wazo-upgrade-key.yml")?,
+        key_file: absolute("pbx.key_file", raw.key_file, profile.key_file)?,
     })
 }
 

@@ -110,7 +110,7 @@ fn every_key_of_the_contract_is_read() {
         manage = true
         confd = "http://127.0.0.1:9486/1.1"
         auth = "http://127.0.0.1:9497/0.1"
-        key_file = "/var/lib/wazo-auth-keys/wazo-upgrade-key.yml"
+        key_file = "/etc/example/key.yml"
         [alert]
         command = ["mail", "-s", "{subject}", "root"]
         [api]
