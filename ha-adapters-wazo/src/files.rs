@@ -10,10 +10,10 @@ const DOCUMENTATION: &str = "Wazo documentation, High availability, \"Configurat
 const SCRIPT: &str = "wazo-sync";
 
 pub(crate) const DATASETS: &[Dataset] = &[
-    tree("/etc/asterisk/extensions_extra.d", DOCUMENTATION),
-    tree("/etc/xivo/asterisk", DOCUMENTATION),
-    tree("/var/lib/asterisk/agi-bin", DOCUMENTATION),
-    tree("/var/lib/asterisk/moh", DOCUMENTATION),
+    Dataset::whole("/etc/asterisk/extensions_extra.d", DOCUMENTATION),
+    Dataset::whole("/etc/xivo/asterisk", DOCUMENTATION),
+    Dataset::whole("/var/lib/asterisk/agi-bin", DOCUMENTATION),
+    Dataset::whole("/var/lib/asterisk/moh", DOCUMENTATION),
     Dataset {
         root: "/var/lib/wazo/sounds/tenants",
         // wazo-sync: <tenant>/<category> for tenants named [a-z0-9-]+, ...
@@ -22,10 +22,6 @@ pub(crate) const DATASETS: &[Dataset] = &[
         exclude: &["*/monitor*", "*/recording*"],
         source: DOCUMENTATION,
     },
-    tree("/root/.config/wazo-auth-cli", SCRIPT),
-    tree("/var/lib/wazo-auth-keys", SCRIPT),
+    Dataset::whole("/root/.config/wazo-auth-cli", SCRIPT),
+    Dataset::whole("/var/lib/wazo-auth-keys", SCRIPT),
 ];
-
-const fn tree(root: &'static str, source: &'static str) -> Dataset {
-    Dataset { root, only: &[], exclude: &[], source }
-}

@@ -65,18 +65,8 @@ pub const PROFILE: Profile = Profile {
 const ANY: &[Role] = &[Role::Disabled, Role::Master, Role::Slave];
 
 /// The documentation: minexpiry 3 minutes, maxexpiry 5, defaultexpiry 4. Outside a pair: what the products ship.
-const SIP: SipPlan = SipPlan {
-    paired: SipTimers {
-        min: Duration::from_secs(180),
-        default: Duration::from_secs(240),
-        max: Duration::from_secs(300),
-    },
-    shipped: SipTimers {
-        min: Duration::from_secs(60),
-        default: Duration::from_secs(120),
-        max: Duration::from_secs(3600),
-    },
-};
+const SIP: SipPlan =
+    SipPlan { paired: SipTimers::seconds(180, 240, 300), shipped: SipTimers::seconds(60, 120, 3600) };
 
 /// The documentation, "Internals": four scripts. `xivo-sync` is `wazo-sync`'s former name, still installed.
 const SCRIPTS: &[(&str, Script)] = &[

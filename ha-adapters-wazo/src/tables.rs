@@ -8,63 +8,58 @@ pub(crate) const DATABASE: Database = Database { name: "asterisk", exclude: EXCL
 const EXCLUDE: &[Exclusion] = &[
     // xivo-master-slave-db-replication, its 15 tables. Four of them exist in older releases only; a name that is
     // not in the schema excludes nothing.
-    keep("call_log", Why::Seed),
-    keep("call_log_participant", Why::Seed),
-    keep("cel", Why::Seed),
-    keep("dhcp", Why::Seed),
-    keep("queue_log", Why::Seed),
-    keep("session", Why::Seed),
-    keep("stat_agent", Why::Seed),
-    keep("stat_agent_periodic", Why::Seed),
-    keep("stat_call_on_queue", Why::Seed),
-    keep("stat_queue", Why::Seed),
-    keep("stat_queue_periodic", Why::Seed),
-    keep("mail", Why::Seed),
-    keep("monitoring", Why::Seed),
-    keep("netiface", Why::Seed),
-    keep("resolvconf", Why::Seed),
+    Exclusion::keep("call_log", Why::Seed),
+    Exclusion::keep("call_log_participant", Why::Seed),
+    Exclusion::keep("cel", Why::Seed),
+    Exclusion::keep("dhcp", Why::Seed),
+    Exclusion::keep("queue_log", Why::Seed),
+    Exclusion::keep("session", Why::Seed),
+    Exclusion::keep("stat_agent", Why::Seed),
+    Exclusion::keep("stat_agent_periodic", Why::Seed),
+    Exclusion::keep("stat_call_on_queue", Why::Seed),
+    Exclusion::keep("stat_queue", Why::Seed),
+    Exclusion::keep("stat_queue_periodic", Why::Seed),
+    Exclusion::keep("mail", Why::Seed),
+    Exclusion::keep("monitoring", Why::Seed),
+    Exclusion::keep("netiface", Why::Seed),
+    Exclusion::keep("resolvconf", Why::Seed),
     // "Call logs" moved here in 2021; the script's list was never updated, so the slave's own were lost each hour.
     // Retention, configuration and tenants of call-logd are settings and are copied.
-    keep("call_logd_call_log*", Why::SeedToday),
-    keep("call_logd_export", Why::SeedToday),
-    keep("call_logd_recording", Why::SeedToday),
-    keep("call_logd_voicemail_transcription", Why::SeedToday),
+    Exclusion::keep("call_logd_call_log*", Why::SeedToday),
+    Exclusion::keep("call_logd_export", Why::SeedToday),
+    Exclusion::keep("call_logd_recording", Why::SeedToday),
+    Exclusion::keep("call_logd_voicemail_transcription", Why::SeedToday),
     // "Call center statistics", added in 2016 and never excluded. stats_conf* are settings and are copied.
-    keep("stat_switchboard_queue", Why::SeedToday),
+    Exclusion::keep("stat_switchboard_queue", Why::SeedToday),
     // The installation's UUID and version.
-    keep("infos", Why::Identity),
+    Exclusion::keep("infos", Why::Identity),
     // Each daemon's schema revision: the next upgrade of the slave starts from it.
-    keep("alembic_version*", Why::Identity),
-    keep("call_logd_alembic_version", Why::Identity),
-    keep("chatd_alembic_version", Why::Identity),
+    Exclusion::keep("alembic_version*", Why::Identity),
+    Exclusion::keep("call_logd_alembic_version", Why::Identity),
+    Exclusion::keep("chatd_alembic_version", Why::Identity),
     // Tokens and sessions of this node's daemons and users: replacing them logs the slave's daemons out, every hour.
     // auth_refresh_token and its mirror chatd_refresh_token are *not* here: they are logins that a person made once
     // and that must work on the slave as well.
-    keep("auth_token", Why::Runtime),
-    keep("auth_session", Why::Runtime),
-    keep("auth_saml_session", Why::Runtime),
-    keep("auth_saml_pysaml2_cache", Why::Runtime),
-    keep("chatd_session", Why::Runtime),
+    Exclusion::keep("auth_token", Why::Runtime),
+    Exclusion::keep("auth_session", Why::Runtime),
+    Exclusion::keep("auth_saml_session", Why::Runtime),
+    Exclusion::keep("auth_saml_pysaml2_cache", Why::Runtime),
+    Exclusion::keep("chatd_session", Why::Runtime),
     // Calls that are up at this moment on this node's Asterisk. chatd_endpoint and chatd_user hold state as well, but
     // chatd_line and much else point at them, and chatd corrects the state when telephony starts.
-    keep("chatd_channel", Why::Runtime),
+    Exclusion::keep("chatd_channel", Why::Runtime),
     // What this node's webhookd has delivered.
-    keep("webhookd_subscription_log", Why::Runtime),
+    Exclusion::keep("webhookd_subscription_log", Why::Runtime),
 ];
-
-const fn keep(table: &'static str, why: Why) -> Exclusion {
-    Exclusion { table, why }
-}
 
 #[cfg(test)]
 mod tests {
+    use ha_core::replication::tables::Exclusions;
+
     use super::*;
 
     fn stays(table: &str) -> bool {
-        EXCLUDE.iter().any(|exclusion| match exclusion.table.strip_suffix('*') {
-            Some(prefix) => table.starts_with(prefix),
-            None => table == exclusion.table,
-        })
+        Exclusions::new(EXCLUDE).reason(table).is_some()
     }
 
     #[test]

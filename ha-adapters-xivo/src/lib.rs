@@ -47,7 +47,7 @@ pub const PROFILE: Profile = Profile {
     database: Some(tables::DATABASE),
     services: services::PLAN,
     observe: services::OBSERVATION,
-    sip: Some(SipPlan { paired: sip(60, 120, 300), shipped: SHIPPED }),
+    sip: Some(SipPlan { paired: SipTimers::seconds(60, 120, 300), shipped: SHIPPED }),
     api: Api::Confd,
     // The keys of the services in Access Web Services, where the common ancestor writes them.
     key_file: "/var/lib/xivo-auth-keys/xivo-upgrade-key.yml",
@@ -69,32 +69,20 @@ pub const PROFILE: Profile = Profile {
     followers: &[Follower::ContactCentre, Follower::MediaServers, Follower::Edge],
 };
 
-/// The architecture page, "File Replication".
+const PAGE: &str = "XiVO documentation, Resilience Architecture, \"File Replication\"";
+
 const DATASETS: &[Dataset] = &[
-    tree("/etc/asterisk/extensions_extra.d"),
-    tree("/etc/xivo/asterisk"),
-    tree("/var/lib/asterisk/agi-bin"),
-    tree("/var/lib/asterisk/moh"),
-    tree("/var/lib/xivo/certificates"),
-    tree("/var/lib/xivo/sounds/acd"),
-    tree("/var/lib/xivo/sounds/playback"),
+    Dataset::whole("/etc/asterisk/extensions_extra.d", PAGE),
+    Dataset::whole("/etc/xivo/asterisk", PAGE),
+    Dataset::whole("/var/lib/asterisk/agi-bin", PAGE),
+    Dataset::whole("/var/lib/asterisk/moh", PAGE),
+    Dataset::whole("/var/lib/xivo/certificates", PAGE),
+    Dataset::whole("/var/lib/xivo/sounds/acd", PAGE),
+    Dataset::whole("/var/lib/xivo/sounds/playback", PAGE),
 ];
 
-const fn tree(root: &'static str) -> Dataset {
-    let source = "XiVO documentation, Resilience Architecture, \"File Replication\"";
-    Dataset { root, only: &[], exclude: &[], source }
-}
-
 /// The administration page, "SIP Expiry", the values in parentheses.
-const SHIPPED: SipTimers = sip(60, 120, 3600);
-
-const fn sip(min: u64, default: u64, max: u64) -> SipTimers {
-    SipTimers {
-        min: Duration::from_secs(min),
-        default: Duration::from_secs(default),
-        max: Duration::from_secs(max),
-    }
-}
+const SHIPPED: SipTimers = SipTimers::seconds(60, 120, 3600);
 
 /// The administration page, "Scripts".
 const SCRIPTS: &[(&str, Script)] = &[

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use ha_adapters_sysconfd::{SlaveLine, Sysconfd};
 use ha_core::effect::OnFailure;
-use ha_core::profile::{Api, Database, Observation, SeedRound, ServicePlan, SipPlan, Step, Switch};
+use ha_core::profile::{
+    Api, Database, Observation, SeedRound, ServicePlan, SipPlan, SipTimers, Step, Switch,
+};
 use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleConfig, RoleError, ServiceState};
 
-use crate::{SCRIPTS, SHIPPED, sip, tables};
+use crate::{SCRIPTS, SHIPPED, tables};
 
 /// XiVO 1.2: `release = "1.2"` in the settings.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,7 +35,7 @@ pub const PROFILE: Profile = Profile {
         pid_file: "/var/run/asterisk/asterisk.pid",
     },
     // The 1.2 page: 20 s, 2 minutes, 40 s.
-    sip: Some(SipPlan { paired: sip(20, 40, 120), shipped: SHIPPED }),
+    sip: Some(SipPlan { paired: SipTimers::seconds(20, 40, 120), shipped: SHIPPED }),
     api: Api::Provd,
     // The 1.2 page: "3 scripts"; the fourth, of today, copies files.
     scripts: SCRIPTS.split_at(3).0,

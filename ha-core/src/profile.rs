@@ -118,6 +118,13 @@ pub struct Dataset {
     pub source: &'static str,
 }
 
+impl Dataset {
+    /// A tree that is copied with everything in it.
+    pub const fn whole(root: &'static str, source: &'static str) -> Dataset {
+        Dataset { root, only: &[], exclude: &[], source }
+    }
+}
+
 /// A PostgreSQL database that is copied, and what of it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Database {
@@ -134,6 +141,13 @@ pub struct Exclusion {
     pub table: &'static str,
     /// Why: it is printed when a foreign key crosses the border.
     pub why: Why,
+}
+
+impl Exclusion {
+    /// Keeps a table, or a family of tables, on its node.
+    pub const fn keep(table: &'static str, why: Why) -> Exclusion {
+        Exclusion { table, why }
+    }
 }
 
 /// Why a table stays where it is.
@@ -290,6 +304,14 @@ pub struct SipTimers {
     pub default: Duration,
     /// Longest: the time after which a phone notices at the latest.
     pub max: Duration,
+}
+
+impl SipTimers {
+    /// From whole seconds.
+    pub const fn seconds(min: u64, default: u64, max: u64) -> SipTimers {
+        let of = Duration::from_secs;
+        SipTimers { min: of(min), default: of(default), max: of(max) }
+    }
 }
 
 /// What a script that this program stands in for did.
