@@ -366,3 +366,30 @@ fn a_master_whose_daemon_starts_only_after_the_failback_still_brings_the_cc_and_
     followed(&pair, MASTER, stop.at);
     assert_eq!(cc_commands(&pair, crash), restarts_of(&[SLAVE, MASTER]));
 }
+
+#[test]
+fn a_person_switches_the_edge_by_hand_from_either_node_and_sees_no_secret() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    let begin = Moment::now();
+    let edge = |node: Host, arguments: &str| {
+        let ran = pair.ha(node, &format!("edge {arguments}"));
+        assert!(!ran.said().contains("s3cr3t"), "{ran:?}");
+        ran
+    };
+    edge(Host::Slave, "status").exits(0).says(&["XIVOCC_HOST", "10.77.0.21", "master"]);
+    edge(Host::Master, "switch slave --dry-run").exits(0).says(&["10.77.0.11", "10.77.0.12"]);
+    assert_eq!((edge_file(&pair).as_str(), applied(&pair, begin).len()), (MASTER.env, 0));
+
+    edge(Host::Master, "switch slave").exits(0);
+    assert_eq!(edge_file(&pair), SLAVE.env);
+    edge(Host::Slave, "switch slave").exits(0).says(&["nothing to do"]);
+    let files: Vec<String> = applied(&pair, begin).into_iter().map(|(_, file)| file).collect();
+    assert!(!files.is_empty() && files.iter().all(|file| file == SLAVE.env), "{files:?}");
+
+    pair.lab.sh(Host::Edge, &format!("sed -i 's/^XIVO_HOST=.*/XIVO_HOST=10.77.0.11/' {ENV}")).ok();
+    edge(Host::Master, "status").exits(1).says(&["XIVO_HOST", "not"]);
+    edge(Host::Slave, "switch master").exits(0);
+    assert_eq!(edge_file(&pair), MASTER.env, "half a switch is computed from the side that is wanted");
+    edge(Host::Master, "switch both").exits(2).says(&["both", "master", "slave"]);
+    assert_eq!(cc_commands(&pair, begin), Vec::<String>::new());
+}
