@@ -2,7 +2,7 @@
 //! or nothing, and the next one brings it up to date.
 //!
 //! `FAULT_POINTS` says how many moments each fault strikes at (4; the long form takes 100), `FAULT_SEED` which. XiVO takes
-//! half as many: what differs from Wazo there are names.
+//! two: what differs from Wazo there are names.
 
 use std::fs;
 use std::thread;
@@ -84,7 +84,7 @@ impl Dice {
 
 fn points(product: Product) -> u64 {
     let points = std::env::var("FAULT_POINTS").ok().and_then(|points| points.parse().ok()).unwrap_or(4);
-    if product == Product::WAZO { points } else { points / 2 }
+    if product == Product::WAZO { points } else { points.min(2) }
 }
 
 /// When a fault strikes.

@@ -1,5 +1,5 @@
-//! What stands beside a pair of XiVO machines and must follow telephony: each side's contact centre (CC), media servers (MDS),
-//! and the Edge.
+//! What stands beside a pair of XiVO machines and must follow telephony: each side's contact centre (CC), media servers
+//! (MDS), and the Edge.
 
 use std::fs;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 #!/bin/bash
-# killed.sh PRODUCT CALLS - SIGKILLs `PRODUCT-ha configure slave` at the first, second, third ... of those system calls (a list as
-# strace takes it) until one run gets to its end, inside an unconfigured host. After each kill the next run must finish
-# the change and `configure disabled` must undo it, both exactly as without a kill. Prints a line for each run that
+# killed.sh PRODUCT CALLS - SIGKILLs `PRODUCT-ha configure slave` at the first, second, third ... of those system calls (a
+# list as strace takes it) until one run gets to its end, inside an unconfigured host. After each kill the next run must
+# finish the change and `configure disabled` must undo it, both exactly as without a kill. Prints a line for each run that
 # differs, and last "KILLS kills, DIFFERENT different".
 product=$1 calls=$2
 folders="/etc/xivo /etc/cron.d /etc/postgresql /var/lib/$product"
