@@ -30,7 +30,7 @@ use crate::far::{Counters, Far, FarError, FarStream, Traffic, Wake, Word};
 pub use ask::{Ask, Terminal};
 pub use command::{FarCommand, OUTPUT_LIMIT, Ran, RunError};
 use connection::{Connection, SocketOptions};
-pub use key::{KeySync, KeySyncError, KeySynced, NewHost, agent_starts, sync_key};
+pub use key::{KeyLine, KeySync, KeySyncError, KeySynced, NewHost, agent_starts, key_line, sync_key};
 pub use keypair::{KeyError, Origin};
 use pump::Pump;
 
@@ -128,7 +128,7 @@ impl Ssh {
     }
 
     /// Starts this command line over there, as the word.
-    fn open_command(&self, word: Word, command: String) -> Result<FarStream, FarError> {
+    pub(crate) fn open_command(&self, word: Word, command: String) -> Result<FarStream, FarError> {
         let (answer, answered) = sync_channel(1);
         let gone = || FarError::Lost {
             address: self.target.address(),

@@ -72,6 +72,12 @@ pub(crate) enum Verb {
     Acknowledge,
     /// Which side the Edge relays to, and the switch by hand
     Edge(EdgeArguments),
+    /// What must follow telephony beside the pair: the runbook in words, and how machines let the nodes in
+    Followers {
+        /// Nothing: the runbook in words
+        #[command(subcommand)]
+        what: Option<FollowersAction>,
+    },
     /// How things are
     Status,
     /// Every prerequisite and every known trap, and what to do
@@ -205,6 +211,29 @@ pub(crate) enum EdgeAction {
         /// The side
         to: To,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum FollowersAction {
+    /// Print the script that runs the runbook's commands there, and nothing else
+    Gate {
+        /// Where
+        at: Machine,
+    },
+    /// Print the line by which authorized_keys there lets this node's key in, to the gate; make the key if there is none
+    Key {
+        /// Where
+        at: Machine,
+    },
+}
+
+/// A machine beside the pair that the nodes log in to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Machine {
+    /// A contact centre
+    Cc,
+    /// The Edge
+    Edge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

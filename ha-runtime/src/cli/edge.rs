@@ -110,7 +110,7 @@ impl<'a> Found<'a> {
         let after = self.names.pointed_at(&before, to).map_err(|source| self.unreadable(source))?;
         let changed = changes(&self.points_at(&before)?, &self.points_at(&after)?);
         if !changed.is_empty() && !dry_run {
-            self.file.replace(&before, &after, deadline).map_err(told)?;
+            self.file.replace(&self.names, &before, &after, deadline).map_err(told)?;
         }
         let mut text = match (changed.is_empty(), dry_run) {
             (true, _) => format!("nothing to do: {} points at the {to} already", self.file),

@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod doctor;
 mod edge;
+mod followers;
 mod history;
 mod keys;
 mod look;
@@ -46,8 +47,10 @@ pub fn main(distribution: &'static dyn Distribution) -> ExitCode {
         };
     }
     let has_edge = profile.followers.contains(&Follower::Edge);
-    let command =
-        Arguments::command().name(profile.program).mut_subcommand("edge", |verb| verb.hide(!has_edge));
+    let command = Arguments::command()
+        .name(profile.program)
+        .mut_subcommand("edge", |verb| verb.hide(!has_edge))
+        .mut_subcommand("followers", |verb| verb.hide(profile.followers.is_empty()));
     let parsed = command.try_get_matches_from(&words);
     let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,

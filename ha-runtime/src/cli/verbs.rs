@@ -5,7 +5,7 @@ use std::time::Duration;
 use ha_core::Distribution;
 
 use super::args::{Action, Arguments, Part, Switch, Verb};
-use super::{agent, check, edge, history, look, services};
+use super::{agent, check, edge, followers, history, look, services};
 use crate::configure::{self, RoleRequest};
 use crate::context::Context;
 use crate::control::{self, Request};
@@ -82,6 +82,7 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
         }
         Verb::Acknowledge => told(&context, &Request::Acknowledge, dry_run),
         Verb::Edge(wanted) => edge::run(&context, &wanted, dry_run),
+        Verb::Followers { what } => followers::run(&context, what, dry_run),
         Verb::Status => look::status(&context),
         Verb::Doctor => super::doctor::doctor(&context),
         Verb::Why => history::why(&context),

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ha_core::follow::EnvFile;
 use openssl::sha::sha256;
 
 use super::place::TaskError;
@@ -27,18 +28,29 @@ pub(crate) enum TextFile {
     },
 }
 
-/// Puts standard input in place of the file `$1`, on another machine.
+/// Puts standard input in place of the file `$1`, on another machine, when only addresses in the values of the variables
+/// `$2` (`ONE|ANOTHER`) differ.
 ///
 /// The first line of the input is two SHA256: of the file that is to be replaced, and of what follows the line. A link that
-/// breaks in between leaves the file as it was. Nothing but the path is an argument: those are seen by all users there.
-const REPLACE: &str = "set -eu; umask 077; \
+/// breaks in between leaves the file as it was. What is secret is no argument: those are seen by all users there.
+///
+/// Who has the near end's key must not be able to write what the Edge's containers are made of, which stands in the same
+/// file: so all but the addresses is compared there. A value in quotes may go on in the next lines.
+const REPLACE: &str = "set -eu; umask 077; names=$2; \
     digest() { sha256sum | cut -d ' ' -f 1; }; \
+    fixed() { LC_ALL=C awk -v names=\"$names\" '\
+        within || $0 ~ \"^[^A-Za-z0-9_.#=:-]*(export[ \\t]+)?(\" names \")[ \\t]*[=:]\" { \
+            if (gsub(/[\"\\047]/, \"&\") % 2) within = !within; \
+            gsub(/[][0-9A-Fa-f.:]+/, \"@\") } \
+        { print }' | digest; }; \
     read -r before after; \
     file=$(readlink -f -- \"$1\"); \
     new=$(mktemp -- \"$file.XXXXXXXXXX\"); \
     trap 'rm -f -- \"$new\"' EXIT; trap 'exit 1' HUP INT PIPE TERM; \
     cat >\"$new\"; \
     test \"$(digest <\"$new\")\" = \"$after\" || { echo 'not all of it arrived: it is as it was' >&2; exit 1; }; \
+    test \"$(fixed <\"$new\")\" = \"$(fixed <\"$file\")\" || \
+        { echo \"only addresses in $names may change: it is as it was\" >&2; exit 1; }; \
     chown --reference=\"$file\" -- \"$new\"; \
     chmod --reference=\"$file\" -- \"$new\"; \
     sync -- \"$new\" 2>/dev/null || sync; \
@@ -46,6 +58,22 @@ const REPLACE: &str = "set -eu; umask 077; \
     mv -T -- \"$new\" \"$file\"; \
     trap - EXIT; \
     sync -- \"${file%/*}\" 2>/dev/null || sync";
+
+/// What prints the file of that path, on another machine.
+fn reading(path: &str) -> Vec<String> {
+    ["cat", "--", path].map(str::to_owned).to_vec()
+}
+
+/// What replaces it there.
+fn replacing(path: &str, names: &EnvFile) -> Vec<String> {
+    let variables: Vec<&str> = names.variables.iter().map(|variable| variable.name).collect();
+    ["sh", "-c", REPLACE, "sh", path, &variables.join("|")].map(str::to_owned).to_vec()
+}
+
+/// Every command by which a file of that path on another machine is read and replaced.
+pub(crate) fn commands(path: &str, names: &EnvFile) -> [Vec<String>; 2] {
+    [reading(path), replacing(path, names)]
+}
 
 impl TextFile {
     /// Its text, at most 1 MiB of UTF-8.
@@ -62,7 +90,7 @@ impl TextFile {
                 fs::read(path).map_err(|error| self.fault(error))?
             }
             TextFile::There { target, path } => {
-                let ran = self.run(target, &["cat", "--", path], b"", deadline)?;
+                let ran = self.run(target, &reading(path), b"", deadline)?;
                 if !ran.is_whole {
                     return Err(self.fault(TOO_LONG));
                 }
@@ -75,10 +103,17 @@ impl TextFile {
         })
     }
 
-    /// Puts `after` in its place; mode and owner stay.
+    /// Puts `after` in its place; mode and owner stay. On another machine nothing but addresses in these variables' values
+    /// may differ.
     ///
     /// Err: it is as it was, also when it is not `before` any more; when the way there broke, either.
-    pub(crate) fn replace(&self, before: &str, after: &str, deadline: Instant) -> Result<(), TaskError> {
+    pub(crate) fn replace(
+        &self,
+        names: &EnvFile,
+        before: &str,
+        after: &str,
+        deadline: Instant,
+    ) -> Result<(), TaskError> {
         match self {
             TextFile::Here(path) => {
                 let attributes = fs::metadata(path).map(|meta| Attributes::of(&meta));
@@ -99,7 +134,7 @@ impl TextFile {
             TextFile::There { target, path } => {
                 let digest = |text: &str| sha256(text.as_bytes()).map(|byte| format!("{byte:02x}")).concat();
                 let input = format!("{} {}\n{after}", digest(before), digest(after));
-                self.run(target, &["sh", "-c", REPLACE, "sh", path], input.as_bytes(), deadline).map(drop)
+                self.run(target, &replacing(path, names), input.as_bytes(), deadline).map(drop)
             }
         }
     }
@@ -107,12 +142,11 @@ impl TextFile {
     fn run(
         &self,
         target: &SshTarget,
-        argv: &[&str],
+        argv: &[String],
         input: &[u8],
         deadline: Instant,
     ) -> Result<Ran, TaskError> {
-        let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
-        let command = FarCommand { argv: &argv, directory: None, input };
+        let command = FarCommand { argv, directory: None, input };
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let ran = command
             .run(target, left)
@@ -148,25 +182,71 @@ mod tests {
         assert_eq!(fault.to_string(), "/dev/zero: is not a file");
     }
 
-    #[test]
-    fn a_file_of_which_a_part_arrives_stays_as_it_was() {
+    const NAMES: &str = "XIVO_HOST|XIVOCC_HOST";
+
+    /// Has the script replace `before` with as much of `after` as is sent; what it says, and the file then.
+    fn replaced(before: &str, after: &str, sent: &str) -> (String, String) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(".env");
-        fs::write(&file, "before").unwrap();
+        fs::write(&file, before).unwrap();
         let digest = |text: &str| sha256(text.as_bytes()).map(|byte| format!("{byte:02x}")).concat();
         let mut shell = Command::new("sh")
             .args(["-c", REPLACE, "sh"])
             .arg(&file)
+            .arg(NAMES)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let input = format!("{} {}\nhal", digest("before"), digest("half"));
+        let input = format!("{} {}\n{sent}", digest(before), digest(after));
         shell.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = shell.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        assert_eq!(output.stderr, b"not all of it arrived: it is as it was\n");
-        assert_eq!(fs::read_to_string(&file).unwrap(), "before");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let (said, now) = (String::from_utf8(output.stderr).unwrap(), fs::read_to_string(&file).unwrap());
+        assert_eq!(output.status.success(), said.is_empty(), "{said}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a temporary file was left");
+        (said, now)
+    }
+
+    #[test]
+    fn a_file_of_which_a_part_arrives_stays_as_it_was() {
+        let (said, now) = replaced("XIVO_HOST=10.0.0.1", "XIVO_HOST=10.0.0.2", "XIVO_HOST=10.");
+        assert_eq!(
+            (said.as_str(), now.as_str()),
+            ("not all of it arrived: it is as it was\n", "XIVO_HOST=10.0.0.1")
+        );
+    }
+
+    #[test]
+    fn addresses_in_the_variables_values_may_change() {
+        for (before, after) in [
+            ("A=1.2\r\nXIVO_HOST=10.0.0.1\r\n", "A=1.2\r\nXIVO_HOST=10.0.0.2\r\n"),
+            ("\u{feff}XIVO_HOST='10.0.0.1:5060' # it", "\u{feff}XIVO_HOST='[2001:db8::1]:5060' # it"),
+            (" export\tXIVO_HOST : http://10.0.0.1:80/x", " export\tXIVO_HOST : http://[::1]:80/x"),
+            ("XIVO_HOST=\"10.0.0.9,\n 10.0.0.1\n\"\nB=1", "XIVO_HOST=\"10.0.0.9,\n 10.0.0.2\n\"\nB=1"),
+            ("XIVO_HOST=1.1.1.1\nXIVOCC_HOST=1.1.1.1", "XIVO_HOST=1.1.1.1\nXIVOCC_HOST=2.2.2.2"),
+        ] {
+            assert_eq!(replaced(before, after, after), (String::new(), after.to_owned()));
+        }
+    }
+
+    #[test]
+    fn who_has_the_key_changes_nothing_else_of_the_file() {
+        let before = "IMAGE=edge:1\nXIVO_HOST=10.0.0.1\n# XIVO_HOST=10.0.0.1\nBACKUP_XIVO_HOST=10.0.0.2\n";
+        for after in [
+            before.replace("IMAGE=edge:1", "IMAGE=evil:1"),
+            before.replace("IMAGE=edge:1", "IMAGE=edge:2"),
+            before.replace("=10.0.0.1\n#", "=10.0.0.2\nDOCKER_HOST=10.0.0.3\n#"),
+            before.replace("=10.0.0.1\n#", "=$(id)\n#"),
+            before.replace("=10.0.0.1\n#", "='10.0.0.1\n#"),
+            before.replace("=10.0.0.1\n#", "=\n#"),
+            before.replace("# XIVO_HOST=10.0.0.1", "# XIVO_HOST=10.0.0.2"),
+            before.replace("BACKUP_XIVO_HOST=10.0.0.2", "BACKUP_XIVO_HOST=10.0.0.1"),
+            before.replace("IMAGE=edge:1\n", ""),
+            format!("{before}COMPOSE_FILE=/tmp/evil.yml"),
+            String::new(),
+        ] {
+            let refused = format!("only addresses in {NAMES} may change: it is as it was\n");
+            assert_eq!(replaced(before, &after, &after), (refused, before.to_owned()), "{after}");
+        }
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use ha_core::effect::{Command, OnFailure};
 use ha_core::follow::{EnvFile, EnvFileError, Place, Side, Task, Wanted};
 
-use super::file::TextFile;
+use super::file::{self, TextFile};
 use crate::command::{self, CommandError};
 use crate::context::Context;
 use crate::effect::{FileError, followed};
-use crate::far::{Ending, Exit};
+use crate::far::{Ending, Exit, FarError};
 use crate::ssh::{FarCommand, RunError};
 use crate::way;
 
@@ -130,6 +130,21 @@ pub fn carry_out(
     }
 }
 
+/// Every line that the task may have another machine's sshd run.
+///
+/// Errors: a word holds a control character.
+pub(crate) fn lines(task: &Task) -> Result<Vec<String>, FarError> {
+    let commands = match task {
+        Task::Run { argv, directory, .. } => vec![(argv.clone(), directory.as_deref())],
+        Task::Point { path, names, .. } => file::commands(path, names).map(|argv| (argv, None)).to_vec(),
+        Task::Ask { .. } => Vec::new(),
+    };
+    let line = |(argv, directory): &(Vec<String>, Option<&str>)| {
+        FarCommand { argv, directory: *directory, input: b"" }.line()
+    };
+    commands.iter().map(line).collect()
+}
+
 /// The file at that path, in that place.
 pub(crate) fn text_file(context: &Context, place: Place, path: &str) -> Result<TextFile, TaskError> {
     Ok(match place {
@@ -181,7 +196,7 @@ pub(crate) fn point(
     if after == before {
         return Ok(false);
     }
-    file.replace(&before, &after, deadline).map(|()| true)
+    file.replace(names, &before, &after, deadline).map(|()| true)
 }
 
 fn ask(url: &str, timeout: Duration) -> Result<Outcome, TaskError> {

@@ -6,12 +6,13 @@ use super::keypair::PublicKey;
 use super::quote::quoted;
 use crate::far::FarError;
 
-/// The line: this key may do nothing but start this command, and only from this address.
+/// The line: this key may do nothing but start this command, and only from these addresses.
 ///
 /// `restrict` (`sshd(8)`, since OpenSSH 7.2) forbids terminal, forwardings and whatever is invented later.
-pub(super) fn authorized_line(key: &PublicKey, command: &str, from: IpAddr) -> String {
+pub(super) fn authorized_line(key: &PublicKey, command: &str, from: &[IpAddr]) -> String {
     // In the quotes of an option only a quote itself is escaped (`sshd(8)`, AUTHORIZED_KEYS FILE FORMAT).
     let command = command.replace('"', "\\\"");
+    let from = from.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
     format!("restrict,command=\"{command}\",from=\"{from}\" {}", key.line())
 }
 
@@ -109,7 +110,7 @@ mod tests {
 
         fn line(&self) -> String {
             let command = r#"'/opt/it'\''s "here"/far' agent"#;
-            authorized_line(&self.key, command, "10.0.0.1".parse().unwrap())
+            authorized_line(&self.key, command, &["10.0.0.1".parse().unwrap()])
         }
 
         fn run(&self) -> Option<Change> {

@@ -1,7 +1,7 @@
 //! One command on another machine, over a session of its own.
 //!
-//! For machines beside the pair, where no agent of ours runs. The key of `[ssh]` must open a shell there, for what is run
-//! is named by the near end.
+//! For machines beside the pair, where no agent of ours runs. What is run is named by the near end; the key of `[ssh]` opens
+//! a shell there, or better a gate that lets these lines through and nothing else (`crate::follow::gate`).
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -58,10 +58,8 @@ pub enum RunError {
     },
     /// The machine does not admit the key.
     #[error(
-        "{address} does not admit {user} with the key {key}: install it there \
-         (`ssh-copy-id -i {key} -p {port} {user}@{host}`)",
-        port = address.port(),
-        host = address.ip()
+        "{address} does not admit {user} with the key {key}: `followers key` prints the line that its authorized_keys \
+         must have, `followers gate` what goes with it"
     )]
     NotAdmitted {
         /// Its sshd.
@@ -112,7 +110,10 @@ impl FarCommand<'_> {
         Ok(Ran { ending, output, is_whole })
     }
 
-    fn line(&self) -> Result<String, FarError> {
+    /// What the machine's sshd is asked to run, as the shell there reads it.
+    ///
+    /// Errors: a word holds a control character.
+    pub fn line(&self) -> Result<String, FarError> {
         let line = command_line(self.argv)?;
         match self.directory {
             Some(directory) => Ok(format!("cd {} && exec {line}", quoted(directory)?)),

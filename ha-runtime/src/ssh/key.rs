@@ -149,6 +149,27 @@ pub fn sync_key(
     Ok(done(change == Change::Installed))
 }
 
+/// The line of `authorized_keys` by which another machine lets the key of this node start `command`, from these of this
+/// node's addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyLine {
+    /// The whole line, without its end.
+    pub line: String,
+    /// Type and SHA256 fingerprint of the key.
+    pub fingerprint: String,
+    /// Whether the key was made just now.
+    pub key: Origin,
+}
+
+/// Makes the key if there is none, and says how a machine without an agent of ours lets it in.
+///
+/// Nothing is sent. Errors: the file is no usable key, or cannot be made.
+pub fn key_line(key: &Path, comment: &str, command: &str, from: &[IpAddr]) -> Result<KeyLine, KeyError> {
+    let (public, origin) = keypair::ensure(key, comment)?;
+    let line = authorized_line(&public, command, from);
+    Ok(KeyLine { line, fingerprint: public.fingerprint(), key: origin })
+}
+
 /// The least that proves a key: the agent starts, and ends by itself with status 0 when its input ends at once.
 pub fn agent_starts(ssh: &Ssh) -> Result<(), String> {
     let ending = ssh.open(Word::Agent).and_then(|stream| stream.finish(PROOF_PATIENCE));
@@ -188,7 +209,7 @@ pub(super) fn open_trusted(request: &KeySync<'_>, ask: &mut dyn Ask) -> Result<C
 fn install(connection: &Connection, public: &PublicKey, command: &str) -> Result<Change, KeySyncError> {
     let lost = |reason: String| FarError::Lost { address: connection.address(), reason };
     let from = source_address(connection).map_err(FarError::local)?;
-    let script = script(public, &authorized_line(public, command, from))?;
+    let script = script(public, &authorized_line(public, command, &[from]))?;
 
     let failed = |error: ssh2::Error| lost(error.message().into());
     let mut channel = connection.session.channel_session().map_err(failed)?;

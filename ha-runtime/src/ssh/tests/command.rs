@@ -52,7 +52,7 @@ fn a_machine_that_is_not_known_or_knows_us_not_is_told_with_what_helps() {
     keygen("ed25519", &sshd.path("other"));
     let stranger = SshTarget { key: sshd.path("other"), ..sshd.target(&["far"]) };
     let refused = command.run(&stranger, PATIENCE).unwrap_err().to_string();
-    assert!(refused.contains("ssh-copy-id -i") && refused.contains("@127.0.0.1`"), "{refused}");
+    assert!(refused.contains("`followers key`") && refused.starts_with("127.0.0.1:"), "{refused}");
     fs::write(sshd.path("known_hosts"), "").unwrap();
     let refused = command.run(&sshd.target(&["far"]), PATIENCE).unwrap_err().to_string();
     assert!(refused.contains("SHA256:") && refused.contains("`ssh-keyscan -p "), "{refused}");

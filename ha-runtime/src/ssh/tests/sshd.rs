@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::super::SshTarget;
+use super::super::connection::{Connection, SocketOptions};
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -90,6 +91,13 @@ impl Sshd {
     /// The line of known hosts for one of this sshd's keys.
     pub(crate) fn known_host_line(&self, key: &str) -> String {
         format!("[127.0.0.1]:{} {}", self.port, public(&self.path(key)))
+    }
+
+    /// A session of the client's key, for what [`Ssh`](super::super::Ssh) never asks for.
+    pub(crate) fn session(&self) -> ssh2::Session {
+        let connection = Connection::open(&self.target(&["far"]), SocketOptions::default()).unwrap();
+        connection.authenticate().unwrap();
+        connection.session
     }
 
     pub(crate) fn authorized_keys(&self) -> String {
