@@ -117,6 +117,9 @@ impl PairBuilder {
     }
 }
 
+/// Where `followers gate` wants what it prints.
+const GATE: &str = "/usr/local/sbin/pbx-ha-gate";
+
 /// What `sync-key` leaves: each node's key at the other, restricted to the agent, and both host keys known.
 fn exchange_keys(pair: &Pair) {
     let own = |host: Host| {
@@ -136,16 +139,20 @@ fn exchange_keys(pair: &Pair) {
     }
 }
 
-/// Boots the hosts beside the pair; each lets both nodes in, and both nodes know its host key.
+/// Boots the hosts beside the pair; each lets both nodes in, to the runbook's commands only, and both nodes know its host
+/// key.
 fn add_followers(pair: &Pair) {
-    let of_nodes = [Host::Master, Host::Slave].map(|node| {
-        let key = pair.lab.sh(node, "cat /root/.ssh/xivo_id_rsa.pub").ok();
-        format!("restrict,from=\"{}\" {key}", node.address())
-    });
-    for (host, addresses) in [(Host::Cc, "10.77.0.21 10.77.0.22"), (Host::Edge, "10.77.0.31")] {
+    for (host, name, addresses) in
+        [(Host::Cc, "cc", "10.77.0.21 10.77.0.22"), (Host::Edge, "edge", "10.77.0.31")]
+    {
         pair.lab.boot(host);
         pair.lab.exec(host, &[&lab::tools().join("follower.sh").display().to_string()]).ok();
-        pair.write(host, "/root/.ssh/authorized_keys", &of_nodes.concat());
+        // as an administrator does it: what the one prints goes to the other
+        let gate = pair.ha(Host::Master, &format!("followers gate {name}")).ok();
+        pair.write(host, GATE, &gate);
+        pair.lab.sh(host, &format!("chmod 755 {GATE}")).ok();
+        let key = |node| pair.ha(node, &format!("followers key {name}")).ok();
+        pair.write(host, "/root/.ssh/authorized_keys", &[key(Host::Master), key(Host::Slave)].concat());
         let host_key = pair.lab.sh(host, "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub").ok();
         let host_key = host_key.trim();
         for node in [Host::Master, Host::Slave] {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::role::Role;
+
 pub use env_file::{EnvFile, EnvFileError, Variable};
 
 /// The two nodes by their role: which of them serves.
@@ -26,6 +28,15 @@ pub enum Side {
 impl Side {
     /// Both, in the order of the documents.
     pub const ALL: [Side; 2] = [Side::Master, Side::Slave];
+
+    /// Of a node of that role.
+    pub fn of(role: Role) -> Option<Side> {
+        match role {
+            Role::Master => Some(Side::Master),
+            Role::Slave => Some(Side::Slave),
+            Role::Disabled => None,
+        }
+    }
 
     /// The other one.
     pub fn other(self) -> Side {

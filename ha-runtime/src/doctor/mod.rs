@@ -40,6 +40,10 @@
 //! | `pbx-api` | pair | the PBX's API cannot be asked |
 //! | `sip-expiry` | pair | phones may stay with a dead master for longer than the documents allow |
 //! | `backup-registrars` | master | a registrar does not name the slave as backup |
+//! | `followers` | pair | what stands beside the pair follows late, because nobody sees the slave hand back |
+//! | `cc` | pair | this side's CC cannot be reached, its xuc is silent, or the key may do more there than the runbook |
+//! | `edge` | pair | the same of the Edge; or it does not relay to one side, or not to this node, which serves |
+//! | `media-servers` | pair | this node serves, and a trunk is not registered |
 //! | `local-database` | any | this node's database cannot be reached, or is too old |
 //! | `database-encoding` | any | it is not in UTF8 |
 //! | `exclusions` | any | never: it lists the excluded names that no table of this release has |
@@ -60,6 +64,7 @@ mod database;
 mod engine;
 mod examination;
 mod far;
+mod followers;
 mod keys;
 mod leftovers;
 mod network;
@@ -77,6 +82,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use chrono::Utc;
+use ha_core::event::Record;
 use ha_core::{Role, RoleConfig};
 
 pub use check::{Check, Level};
@@ -133,8 +139,7 @@ fn this_machine(context: &Context, role: Option<&RoleConfig>) -> Vec<Check> {
     checks.push(engine::programs(context));
     if let Some(role) = role {
         let kind = role.role();
-        let known = record.filter(|record| node_state::belongs(record, role));
-        let active = known.map_or(kind == Role::Master, |record| record.active);
+        let active = belongs_here(record.as_ref(), role);
         checks.push(engine::daemon(context, kind));
         checks.extend(engine::unit(context, kind));
         checks.extend(engine::failback_policy(context, kind));
@@ -163,7 +168,15 @@ async fn of_role(context: &Context, role: &RoleConfig) -> Vec<Check> {
         checks.extend(network::master_telephony(context, peer).await);
     }
     checks.extend(pbx_checks(context, role.role(), peer).await);
+    let record = node_state::store(context).and_then(|store| node_state::load(&store)).ok().flatten();
+    checks.extend(followers::checks(context, role.role(), belongs_here(record.as_ref(), role)).await);
     checks
+}
+
+/// Whether telephony belongs to this node now, as far as its record is about this role.
+fn belongs_here(record: Option<&Record>, role: &RoleConfig) -> bool {
+    let known = record.filter(|record| node_state::belongs(record, role));
+    known.map_or(role.role() == Role::Master, |record| record.active)
 }
 
 /// confd is asked off the runtime's thread.

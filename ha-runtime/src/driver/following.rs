@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use ha_core::Side;
 use ha_core::runbook::{News, Order, Progress, Runbook, State};
-use ha_core::{Role, Side};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -36,7 +36,7 @@ impl Driver {
         }
         self.follow_no_more();
         self.following.of = arrived;
-        let (Some(arrived), Some(side)) = (arrived, side(self.node.role().role())) else { return };
+        let (Some(arrived), Some(side)) = (arrived, Side::of(self.node.role().role())) else { return };
         let steps = self.context.distribution.runbook(&self.context.settings.followers, side);
         if steps.is_empty() {
             return;
@@ -79,14 +79,6 @@ impl Driver {
 /// What is to be followed now: not while telephony is elsewhere, nor in maintenance.
 fn arrival(record: &ha_core::event::Record) -> Option<DateTime<Utc>> {
     record.arrived.filter(|_| record.active && record.maintenance_until.is_none())
-}
-
-fn side(role: Role) -> Option<Side> {
-    match role {
-        Role::Master => Some(Side::Master),
-        Role::Slave => Some(Side::Slave),
-        Role::Disabled => None,
-    }
 }
 
 fn key(step: &str) -> String {
@@ -237,7 +229,9 @@ pub(super) fn document(book: Option<&Runbook>) -> Value {
 
 /// For `status` without a daemon: how far it is, as the daemon wrote it down.
 pub fn without_daemon(context: &Context, record: &ha_core::event::Record) -> Result<Value, Failure> {
-    let (Some(arrived), Some(side)) = (arrival(record), side(record.role)) else { return Ok(document(None)) };
+    let (Some(arrived), Some(side)) = (arrival(record), Side::of(record.role)) else {
+        return Ok(document(None));
+    };
     let steps = context.distribution.runbook(&context.settings.followers, side);
     let fresh = Progress { arrived, side, steps: Default::default() };
     let (_, progress) = resume(context, fresh)?;

@@ -23,6 +23,8 @@ pub(crate) const PATH: &str = "/usr/local/sbin/pbx-ha-gate";
 const NAME: &str = "pbx-ha-gate";
 /// As a shell has it: found, and may not be run.
 const REFUSED: i32 = 126;
+/// What a shell is to say.
+const OPEN: &str = "open";
 /// Bytes of a SHA256 that tell one gate from another.
 const NUMBER: usize = 8;
 
@@ -81,15 +83,16 @@ impl Gate {
         )
     }
 
-    /// What the key opens there: asks for a command that does nothing, and is in no runbook.
+    /// What the key opens there: asks for one word back, which does nothing and is in no runbook.
     ///
     /// Errors: as of any command there.
     pub(crate) fn look(&self, target: &SshTarget, timeout: Duration) -> Result<Door, RunError> {
-        let argv = ["true".to_owned()];
+        let argv = ["echo", OPEN].map(str::to_owned);
         let ran = FarCommand { argv: &argv, directory: None, input: b"" }.run(target, timeout)?;
         let said = ran.ending.last_line();
         Ok(match ran.ending.exit {
-            Exit::Code(0) => Door::Shell,
+            // what a shell's own files print comes before
+            Exit::Code(0) if ran.output.ends_with(format!("{OPEN}\n").as_bytes()) => Door::Shell,
             Exit::Code(REFUSED) if said.starts_with(&format!("{}:", self.refusal())) => Door::Gate,
             Exit::Code(REFUSED) if said.starts_with(&format!("{NAME} ")) => Door::OtherGate,
             _ => Door::Unknown(ran.ending),
