@@ -184,7 +184,7 @@ fn a_disk_can_be_made_to_stall() {
 }
 
 #[test]
-fn the_hosts_beside_a_pair_let_both_nodes_in_and_do_what_they_are_told() {
+fn the_hosts_beside_a_pair_let_both_nodes_in_to_the_runbooks_commands_and_nothing_else() {
     use Host::{Cc, Edge, Master, Slave};
     let Some(pair) = Pair::xivo().unconfigured().followers().up() else { return };
     let on = |node: Host, address: &str, command: &str| {
@@ -204,7 +204,7 @@ fn the_hosts_beside_a_pair_let_both_nodes_in_and_do_what_they_are_told() {
     });
 
     let begin = Moment::now();
-    on(Slave, "10.77.0.22", "xivocc-dcomp restart xuc").ok();
+    on(Slave, "10.77.0.22", "exec xivocc-dcomp restart xuc").ok();
     let restarted = Moment::now();
     let anew = wait::until("the one that was restarted answers again", seconds(5.0), || {
         pair.lab.events(Cc, "cc.log").into_iter().find(|event| event.at > begin && event.name == "answers")
@@ -216,17 +216,26 @@ fn the_hosts_beside_a_pair_let_both_nodes_in_and_do_what_they_are_told() {
         seen.iter().map(|event| (event.name.as_str(), event.rest.as_str())).collect();
     assert_eq!(words, [("restart", "10.77.0.22 restart xuc"), ("answers", "10.77.0.22")]);
 
-    on(Master, "10.77.0.31", "cd /etc/docker/edge && echo changed > .env && edge-dcomp up -d").ok();
+    pair.lab.sh(Edge, "echo changed > /etc/docker/edge/.env").ok();
+    on(Master, "10.77.0.31", "cd /etc/docker/edge && exec edge-dcomp up -d").ok();
     let applied = pair.lab.events(Edge, "edge.log");
     assert_eq!(applied.len(), 1);
     assert!(applied[0].is("apply", "/etc/docker/edge up -d"), "{applied:?}");
     assert_eq!(fs::read_to_string(pair.lab.mailbox(Edge, "env.0")).unwrap(), "changed\n");
     assert_ne!(on(Edge, "10.77.0.11", "uname -n").code, 0, "an Edge gets in nowhere");
 
+    for (address, command) in
+        [("10.77.0.22", "exec xivocc-dcomp stop"), ("10.77.0.31", "uname -n"), ("10.77.0.31", "")]
+    {
+        let refused = on(Slave, address, command).exits(126);
+        assert!(refused.stdout.is_empty() && refused.stderr.contains("pbx-ha-gate"), "{}", refused.stderr);
+    }
+
+    let look = "exec cat -- /etc/docker/edge/.env";
     pair.lab.crash(Edge);
-    assert_ne!(on(Master, "10.77.0.31", "true").code, 0);
+    assert_ne!(on(Master, "10.77.0.31", look).code, 0);
     pair.power_on(Edge);
-    on(Master, "10.77.0.31", "true").ok();
+    assert_eq!(on(Master, "10.77.0.31", look).ok(), "changed\n");
 }
 
 #[test]
