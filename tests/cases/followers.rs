@@ -179,6 +179,37 @@ fn the_cc_and_the_edge_follow_a_takeover_and_the_failback_within_seconds_of_the_
 }
 
 #[test]
+fn doctor_looks_at_the_machines_beside_the_pair_and_changes_nothing_there() {
+    let Some(pair) = pair(Settings::modern()) else { return };
+    let begin = Moment::now();
+    let level = |node, id: &str| {
+        // it exits with 1 when a check fails
+        let said = pair.ha(node, "--json doctor").stdout;
+        let report: serde_json::Value = serde_json::from_str(&said).expect("a document");
+        let checks = report["checks"].as_array().expect("checks").iter();
+        let check = checks.into_iter().find(|check| check["id"] == id);
+        check.map_or_else(
+            || panic!("no {id}: {report}"),
+            |check| (check["level"].clone(), check["finding"].clone()),
+        )
+    };
+    for node in [Host::Master, Host::Slave] {
+        for id in ["followers", "cc", "edge", "media-servers"] {
+            let (level, finding) = level(node, id);
+            assert_eq!(level, "ok", "{id} on the {node}: {finding}");
+        }
+    }
+    // a person has switched the Edge, or the slave served and nobody switched it back
+    pair.ha(Host::Slave, "edge switch slave").ok();
+    assert_eq!(level(Host::Master, "edge").0, "fail");
+    assert_eq!(level(Host::Slave, "edge").0, "ok", "it does not serve");
+    // who lets the key open a shell
+    pair.lab.sh(Host::Cc, "sed -i 's/command=[^,]*,//' /root/.ssh/authorized_keys").ok();
+    assert_eq!(level(Host::Master, "cc").0, "warn");
+    assert_eq!(cc_commands(&pair, begin), Vec::<String>::new());
+}
+
+#[test]
 fn an_edge_that_is_down_delays_nobody_is_told_once_and_follows_by_itself_when_it_is_back() {
     let Some(pair) = pair(Settings::modern()) else { return };
     pair.lab.crash(Host::Edge);

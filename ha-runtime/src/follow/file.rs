@@ -35,26 +35,28 @@ pub(crate) enum TextFile {
 /// breaks in between leaves the file as it was. What is secret is no argument: those are seen by all users there.
 ///
 /// Who has the near end's key must not be able to write what the Edge's containers are made of, which stands in the same
-/// file: so all but the addresses is compared there. A value in quotes may go on in the next lines.
+/// file, nor to fill its disk: so all but the addresses is compared there, and no more is read than 1 MiB. A value in quotes
+/// may go on in the next lines. Whoever is missing there (`awk`) ends it before anything is changed.
 const REPLACE: &str = "set -eu; umask 077; names=$2; \
     digest() { sha256sum | cut -d ' ' -f 1; }; \
     fixed() { LC_ALL=C awk -v names=\"$names\" '\
         within || $0 ~ \"^[^A-Za-z0-9_.#=:-]*(export[ \\t]+)?(\" names \")[ \\t]*[=:]\" { \
             if (gsub(/[\"\\047]/, \"&\") % 2) within = !within; \
             gsub(/[][0-9A-Fa-f.:]+/, \"@\") } \
-        { print }' | digest; }; \
+        { print }'; }; \
     read -r before after; \
     file=$(readlink -f -- \"$1\"); \
     new=$(mktemp -- \"$file.XXXXXXXXXX\"); \
     trap 'rm -f -- \"$new\"' EXIT; trap 'exit 1' HUP INT PIPE TERM; \
-    cat >\"$new\"; \
-    test \"$(digest <\"$new\")\" = \"$after\" || { echo 'not all of it arrived: it is as it was' >&2; exit 1; }; \
-    test \"$(fixed <\"$new\")\" = \"$(fixed <\"$file\")\" || \
-        { echo \"only addresses in $names may change: it is as it was\" >&2; exit 1; }; \
+    head -c 1048577 >\"$new\"; \
+    test \"$(tr -d '\\000' <\"$new\" | digest)\" = \"$after\" || { echo 'not all of it arrived: it is as it was' >&2; exit 1; }; \
     chown --reference=\"$file\" -- \"$new\"; \
     chmod --reference=\"$file\" -- \"$new\"; \
     sync -- \"$new\" 2>/dev/null || sync; \
     test \"$(digest <\"$file\")\" = \"$before\" || { echo 'somebody changed it meanwhile: it is as they left it' >&2; exit 1; }; \
+    is=$(fixed <\"$file\"); becomes=$(fixed <\"$new\"); \
+    test \"$is\" = \"$becomes\" || \
+        { echo \"only addresses in $names may change: it is as it was\" >&2; exit 1; }; \
     mv -T -- \"$new\" \"$file\"; \
     trap - EXIT; \
     sync -- \"${file%/*}\" 2>/dev/null || sync";
@@ -172,6 +174,7 @@ impl fmt::Display for TextFile {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -186,11 +189,15 @@ mod tests {
 
     /// Has the script replace `before` with as much of `after` as is sent; what it says, and the file then.
     fn replaced(before: &str, after: &str, sent: &str) -> (String, String) {
+        replaced_with("sh", before, after, sent)
+    }
+
+    fn replaced_with(shell: &str, before: &str, after: &str, sent: &str) -> (String, String) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(".env");
         fs::write(&file, before).unwrap();
         let digest = |text: &str| sha256(text.as_bytes()).map(|byte| format!("{byte:02x}")).concat();
-        let mut shell = Command::new("sh")
+        let mut shell = Command::new(shell)
             .args(["-c", REPLACE, "sh"])
             .arg(&file)
             .arg(NAMES)
@@ -199,7 +206,8 @@ mod tests {
             .spawn()
             .unwrap();
         let input = format!("{} {}\n{sent}", digest(before), digest(after));
-        shell.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        // it may stop reading
+        let _ = shell.stdin.take().unwrap().write_all(input.as_bytes());
         let output = shell.wait_with_output().unwrap();
         let (said, now) = (String::from_utf8(output.stderr).unwrap(), fs::read_to_string(&file).unwrap());
         assert_eq!(output.status.success(), said.is_empty(), "{said}");
@@ -230,6 +238,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_or_holds_a_nul_is_not_taken() {
+        let before = "XIVO_HOST=10.0.0.1\n";
+        for after in ["XIVO_HOST=10.0.0.2\0\n".to_owned(), before.to_owned() + &"\n".repeat(OUTPUT_LIMIT)] {
+            let (said, now) = replaced(before, &after, &after);
+            assert_eq!((said.as_str(), now.as_str()), ("not all of it arrived: it is as it was\n", before));
+        }
+    }
+
+    #[test]
+    fn a_machine_without_awk_refuses() {
+        let directory = tempfile::tempdir().unwrap();
+        let (shell, awk) = (directory.path().join("shell"), directory.path().join("awk"));
+        fs::write(&shell, format!("#!/bin/sh\nPATH={}:$PATH exec sh \"$@\"\n", directory.path().display()))
+            .unwrap();
+        fs::write(&awk, "#!/bin/sh\necho 'awk: not found' >&2\nexit 127\n").unwrap();
+        for program in [&shell, &awk] {
+            fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let (before, after) = ("XIVO_HOST=10.0.0.1", "IMAGE=evil:1");
+        let (said, now) = replaced_with(&shell.display().to_string(), before, after, after);
+        assert_eq!((said.as_str(), now.as_str()), ("awk: not found\n", before));
+    }
+
+    #[test]
     fn who_has_the_key_changes_nothing_else_of_the_file() {
         let before = "IMAGE=edge:1\nXIVO_HOST=10.0.0.1\n# XIVO_HOST=10.0.0.1\nBACKUP_XIVO_HOST=10.0.0.2\n";
         for after in [
@@ -242,6 +274,7 @@ mod tests {
             before.replace("# XIVO_HOST=10.0.0.1", "# XIVO_HOST=10.0.0.2"),
             before.replace("BACKUP_XIVO_HOST=10.0.0.2", "BACKUP_XIVO_HOST=10.0.0.1"),
             before.replace("IMAGE=edge:1\n", ""),
+            format!("{before}\nIMAGE=evil:1\n"),
             format!("{before}COMPOSE_FILE=/tmp/evil.yml"),
             String::new(),
         ] {

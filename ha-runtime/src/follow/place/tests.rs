@@ -142,7 +142,7 @@ fn what_somebody_else_wrote_meanwhile_is_kept() {
     for (place, path) in [(Place::Here, "/.env".into()), (THERE, sshd.path("edge.env"))] {
         let file = text_file(&context, place, &path.display().to_string()).unwrap();
         let error =
-            file.replace(&names(), "what was read", "theirs", Instant::now() + LONG).unwrap_err().to_string();
+            file.replace(&names(), "what was read", "ours", Instant::now() + LONG).unwrap_err().to_string();
         assert!(error.contains("somebody changed it meanwhile"), "{error}");
         assert_eq!(file.read(Instant::now() + LONG).unwrap(), "theirs");
     }
