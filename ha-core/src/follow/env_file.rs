@@ -9,6 +9,9 @@ use std::ops::Range;
 
 use super::{PointsAt, Side, Sides};
 
+/// Characters of a value that a message shows.
+const SHOWN: usize = 80;
+
 /// A variable that names the side that serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
@@ -101,7 +104,7 @@ impl EnvFile {
         for found in self.definitions(text)? {
             let Definition { name, sides, .. } = found;
             if found.named.is_empty() {
-                let (value, Sides { master, slave }) = (&text[found.value], sides);
+                let (value, Sides { master, slave }) = (shown(&text[found.value]), sides);
                 return Err(EnvFileError(format!(
                     "{name}=\"{value}\" names neither side: right is {master} (master) or {slave} (slave)"
                 )));
@@ -120,6 +123,14 @@ impl EnvFile {
         pointed.push_str(&text[copied..]);
         Ok(pointed)
     }
+}
+
+/// A value for a message: it is another machine's, may be as long as the file, and its further lines may be secrets.
+fn shown(value: &str) -> String {
+    let line = value.lines().next().unwrap_or_default();
+    let start: String =
+        line.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if start.chars().count() < value.chars().count() { start + "…" } else { start }
 }
 
 /// Beside a port the colons of IPv6 need brackets (RFC 3986).

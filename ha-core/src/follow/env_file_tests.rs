@@ -128,6 +128,19 @@ fn a_variable_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_message_shows_of_another_machines_value_neither_controls_nor_further_lines_nor_all_of_a_long_one() {
+    for (value, shown) in [
+        ("\"\u{1b}]0;owned\u{7}\"", "\u{fffd}]0;owned\u{fffd}"),
+        ("\"10.0.0.3\nSECRET=sesame\"", "10.0.0.3…"),
+        (&"x".repeat(500_000), &format!("{}…", "x".repeat(80))),
+    ] {
+        let text = file(value, "10.0.0.21", "10.0.0.1", "10.0.0.1");
+        let error = edge().pointed_at(&text, Side::Slave).unwrap_err().0;
+        assert!(error.starts_with(&format!("XIVO_HOST=\"{shown}\" names neither side")), "{error:?}");
+    }
+}
+
+#[test]
 fn a_value_that_names_neither_side_is_named_with_what_would_be_right() {
     for value in
         ["", "pbx.example.org", "10.0.0.3", "10.0.0.1/32", "10.0.0.1,10.0.0.2", "010.0.0.1", "10.0.0.1#x"]
