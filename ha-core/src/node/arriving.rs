@@ -3,7 +3,8 @@
 //! A slave knows: it takes over. A master that the slave took over from may have served all the time, or comes back from a
 //! crash and knows nothing of it. But it sees whether the slave serves: its telephony answers, or it refuses a
 //! replication for that reason, or takes one and has another generation than at the last, because it served while nobody
-//! looked; and asked to stand by, it says so. When that is over while the master serves, telephony has come home.
+//! looked; and asked to stand by, it says so. When that is over while the master serves, telephony has come home; when it
+//! begins again, telephony is not here alone any more, and what follows it is the slave's until then.
 
 use super::Node;
 use crate::health::Verdict;
@@ -16,11 +17,19 @@ impl Node {
             return;
         }
         match self.machine.verdict() {
-            Verdict::Up if self.slave_answers() => self.record.peer_serves = true,
+            Verdict::Up if self.slave_answers() => self.slave_serves(),
             Verdict::Up | Verdict::Unknown => {}
             // a node that hears nobody at all does not know who serves
             Verdict::Down if self.machine.isolated() => {}
             Verdict::Degraded | Verdict::Down => self.telephony_came_back(),
+        }
+    }
+
+    /// The slave serves. A runbook that goes on here would undo what the slave's has done.
+    pub(super) fn slave_serves(&mut self) {
+        if self.role.role() == Role::Master {
+            self.record.peer_serves = true;
+            self.record.arrived = None;
         }
     }
 

@@ -183,7 +183,7 @@ impl Node {
         }
         match how {
             Replicated::Done { generation } => self.slave_was_heard(generation),
-            Replicated::SlaveServes => self.record.peer_serves = true,
+            Replicated::SlaveServes => self.slave_serves(),
             Replicated::Failed => {}
         }
     }

@@ -234,6 +234,29 @@ fn telephony_that_is_asked_back_before_it_was_heard_at_the_slave_comes_when_the_
 }
 
 #[test]
+fn while_the_slave_serves_once_more_it_alone_is_followed() {
+    let mut pair = pair(&policy());
+    pair.run(MINUTE);
+    pair.crash(Side::Master);
+    pair.run(MINUTE);
+    pair.boot(Side::Master, true);
+    pair.run(2 * MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Master));
+    pair.host(Side::Master).cable = false;
+    pair.run(MINUTE);
+    pair.host(Side::Master).cable = true;
+    pair.run(30 * SECOND);
+    assert!(pair.serves(Side::Master) && pair.serves(Side::Slave));
+    assert_eq!(
+        pair.node(Side::Master).unwrap().record().arrived,
+        None,
+        "it would undo what the slave has done"
+    );
+    pair.run(10 * MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Master));
+}
+
+#[test]
 fn a_master_whose_engine_saw_nothing_of_it_learns_from_the_slaves_generation_that_telephony_came_back() {
     let mut pair = pair(&replicating());
     pair.run(2 * MINUTE);
