@@ -23,6 +23,9 @@ const FILE: Duration = Duration::from_secs(60);
 /// Of applying it: containers stop and start.
 const APPLY: Duration = Duration::from_secs(300);
 
+/// Characters to which names and values are aligned at most.
+const WIDEST: usize = 60;
+
 /// Looks at the file, or switches it.
 pub(super) fn run(context: &Context, arguments: &EdgeArguments, dry_run: bool) -> Verdict {
     let found = Found::new(context, arguments.file.as_deref())?;
@@ -79,7 +82,9 @@ impl<'a> Found<'a> {
         let points = self.points_at(&text)?;
         let word = |side: &Option<Side>| side.map_or("not one side", Side::word);
         let width = |of: fn(&(String, String, Option<Side>)) -> &str| {
-            points.variables.iter().map(|variable| of(variable).chars().count()).max().unwrap_or_default()
+            // another machine's file may hold many values, and one as long as itself
+            let longest = points.variables.iter().map(|variable| of(variable).chars().count()).max();
+            longest.unwrap_or_default().min(WIDEST)
         };
         let (names, values) = (width(|(name, ..)| name), width(|(_, value, _)| value));
         let mut text = String::new();

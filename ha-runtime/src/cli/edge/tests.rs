@@ -111,6 +111,14 @@ fn a_look_says_which_side_each_variable_names() {
 }
 
 #[test]
+fn one_endless_value_does_not_widen_every_line() {
+    let node = Node::new(ADDRESSES);
+    let many = format!("{MASTER}XIVO_HOST={}\n{}", "x".repeat(20_000), "XIVO_HOST=10.0.0.1\n".repeat(1000));
+    let look = node.ask(EdgeAction::Status, Some(&node.file(&many)), false).unwrap();
+    assert!(look.text.len() < 200_000, "{} bytes", look.text.len());
+}
+
+#[test]
 fn what_cannot_be_done_is_bad_input_with_what_would_be_right() {
     let node = Node::new(ADDRESSES);
     let file = node.file(&MASTER.replace("XIVO_HOST=10.0.0.1", "XIVO_HOST=pbx"));
