@@ -104,12 +104,11 @@ fn follow_edge(edge: &Edge, side: Side) -> Vec<Step> {
         automatic: edge.automatic,
         ..after(SERVICES)
     };
-    let directory = edge.file.rsplit_once('/').map(|(directory, _)| directory.to_owned());
     let apply = Step {
         id: "edge-apply".to_owned(),
         says: format!("apply it on the Edge {host}: {}", edge.apply.join(" ")),
         place: Place::There(host),
-        act: Some(run(edge.apply.clone(), directory, Wanted::Anything)),
+        act: Some(run(edge.apply.clone(), Some(edge.directory().to_owned()), Wanted::Anything)),
         timeout: COMPOSE,
         undo: back,
         automatic: edge.automatic,
@@ -203,6 +202,17 @@ mod tests {
         let slave = steps(&followers(), Side::Slave);
         assert!(matches!(&slave[2].check, Some(Task::Ask { url }) if url == "http://[2001:db8::22]:8090/"));
         assert_eq!(slave[1].says, "restart xuc on the slave's CC 2001:db8::22: xivocc-dcomp restart xuc");
+    }
+
+    #[test]
+    fn the_edges_file_is_applied_in_its_directory() {
+        let mut beside = followers();
+        for (file, wanted) in [("/etc/docker/edge/.env", "/etc/docker/edge"), ("/.env", "/")] {
+            beside.edge.as_mut().unwrap().file = file.to_owned();
+            let apply = steps(&beside, Side::Slave).pop().and_then(|step| step.act);
+            let Some(Task::Run { directory, .. }) = apply else { panic!("{file}") };
+            assert_eq!(directory.as_deref(), Some(wanted));
+        }
     }
 
     #[test]

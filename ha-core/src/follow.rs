@@ -133,6 +133,16 @@ pub struct Edge {
     pub cc: Sides<IpAddr>,
 }
 
+impl Edge {
+    /// The file's directory, where it is applied.
+    pub fn directory(&self) -> &str {
+        match self.file.rsplit_once('/') {
+            Some(("", _)) | None => "/",
+            Some((directory, _)) => directory,
+        }
+    }
+}
+
 /// One step of a runbook.
 #[derive(Debug, Clone)]
 pub struct Step {

@@ -147,7 +147,7 @@ impl<'a> Found<'a> {
 
     /// Also when nothing was changed: it does no harm twice, and an earlier switch may have failed just before it.
     fn apply(&self, context: &Context, host: IpAddr, dry_run: bool) -> Result<String, Failure> {
-        let directory = Path::new(&self.edge.file).parent().unwrap_or(Path::new("/")).display().to_string();
+        let directory = self.edge.directory().to_owned();
         let what = format!("`{}` in {directory} on {host}", self.edge.apply.join(" "));
         if dry_run {
             return Ok(format!("would run {what}"));
