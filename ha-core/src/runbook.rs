@@ -80,11 +80,8 @@ impl Order {
 pub enum News {
     /// It has failed, or does not hold for longer than its patience: told once, until it is done.
     Failed(String),
-    /// It is done.
-    Done {
-        /// It had failed before.
-        after_failure: bool,
-    },
+    /// It is done, whether or not it had failed before: an earlier engine may have told that.
+    Done,
 }
 
 /// One step with everything that a restart may forget.
@@ -236,9 +233,9 @@ impl Runbook {
                     self.set(index, State::Acted);
                     return None;
                 }
-                let after_failure = std::mem::take(&mut under.told);
+                under.told = false;
                 self.set(index, State::Done(wall));
-                Some(News::Done { after_failure })
+                Some(News::Done)
             }
             Err(error) => {
                 let waited = under.since.map_or(Duration::ZERO, |since| now - since);
@@ -368,7 +365,7 @@ mod tests {
         assert_eq!(book.report(Order::Act(4), Ok(()), at(4), wall()), None, "it must hold as well");
         assert_eq!(book.next(at(4)), [Order::Check(4)]);
         let news = book.report(Order::Check(4), Ok(()), at(4), wall());
-        assert_eq!(news, Some(News::Done { after_failure: true }));
+        assert_eq!(news, Some(News::Done));
         assert_eq!(book.next(at(4)), [Order::Act(5)]);
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use ha_core::Side;
+use ha_core::follow::Step;
 use ha_core::runbook::{News, Order, Progress, Runbook, State};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -21,7 +22,8 @@ const PROGRESS: &str = "runbook";
 /// The arrival of telephony that is being followed, if any.
 #[derive(Default)]
 pub(super) struct Following {
-    of: Option<DateTime<Utc>>,
+    /// `None`: nobody has looked yet whether there is one.
+    of: Option<Option<DateTime<Utc>>>,
     book: Arc<Mutex<Option<Runbook>>>,
     /// Ends with this.
     task: JoinSet<()>,
@@ -31,13 +33,17 @@ impl Driver {
     /// Begins, goes on or ends, as the record says.
     pub(super) fn follow(&mut self) {
         let arrived = arrival(self.node.record());
-        if arrived == self.following.of {
+        if self.following.of == Some(arrived) {
             return;
         }
-        self.follow_no_more();
-        self.following.of = arrived;
-        let (Some(arrived), Some(side)) = (arrived, Side::of(self.node.role().role())) else { return };
+        self.follow_no_more("telephony is not at this node alone any more, or maintenance began");
+        self.following.of = Some(arrived);
+        let Some(side) = Side::of(self.node.role().role()) else { return };
         let steps = self.context.distribution.runbook(&self.context.settings.followers, side);
+        let Some(arrived) = arrived else {
+            // an engine that ended in the middle has left its alerts: they would keep back those of the next arrival
+            return self.over(&steps, "telephony left this node while no engine ran");
+        };
         if steps.is_empty() {
             return;
         }
@@ -59,15 +65,16 @@ impl Driver {
         });
     }
 
-    /// Telephony has left, or the settings changed. What failed here is over: the other side's engine goes on.
-    pub(super) fn follow_no_more(&mut self) {
+    /// What failed here is over: the other side's engine goes on, or this one begins anew.
+    pub(super) fn follow_no_more(&mut self, why: &str) {
         let ended = std::mem::take(&mut self.following);
         let book = ended.book.lock().unwrap_or_else(PoisonError::into_inner).take();
-        for step in book.iter().flat_map(Runbook::status) {
-            self.keeper
-                .alerts()
-                .clear(&key(&step.step.id), "telephony left this node, or its settings changed");
-        }
+        self.over(book.iter().flat_map(Runbook::status).map(|status| status.step), why);
+    }
+
+    fn over<'s>(&self, steps: impl IntoIterator<Item = &'s Step>, why: &str) {
+        let alerts = self.keeper.alerts();
+        steps.into_iter().for_each(|step| alerts.clear(&key(&step.id), why));
     }
 
     /// For `status`.
@@ -180,11 +187,10 @@ impl Clerk {
             (book.step(order.step()).clone(), news)
         });
         match reported {
-            Some((step, Some(News::Done { after_failure }))) => {
-                self.told(&step.id, &format!("done: {}", step.says));
-                if after_failure {
-                    self.alerts.clear(&key(&step.id), &format!("done: {}", step.says));
-                }
+            Some((step, Some(News::Done))) => {
+                let text = format!("done: {}", step.says);
+                self.told(&step.id, &text);
+                self.alerts.clear(&key(&step.id), &text);
             }
             Some((step, Some(News::Failed(error)))) => {
                 let text = format!(

@@ -461,7 +461,7 @@ impl Driver {
         }
         self.performer = performer;
         self.keep_anew();
-        self.follow_no_more();
+        self.follow_no_more("the settings were read anew");
         self.keeper.alert_by(self.context.settings.alert.command.clone());
         tracing::info!("settings read anew");
         self.feed(Input::Tick);

@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use ha_core::event::Record;
+use ha_core::follow::Followers;
 use ha_core::profile::{Observation, ServicePlan, Step};
 use ha_core::testkit::EXAMPLE;
-use ha_core::{Distribution, Effect, Profile, RoleChange, RoleError};
+use ha_core::{Distribution, Effect, Profile, RoleChange, RoleError, Side};
 
 use super::*;
 use crate::addresses;
@@ -53,6 +54,9 @@ impl Distribution for Pbx {
     }
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
         vec![role_file(change.to)]
+    }
+    fn runbook(&self, _: &Followers, _: Side) -> Vec<ha_core::follow::Step> {
+        following::steps()
     }
 }
 

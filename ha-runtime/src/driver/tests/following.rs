@@ -1,11 +1,11 @@
 //! What follows telephony, with steps on this machine.
 
-use ha_core::Side;
 use ha_core::follow::{Place as Where, Step as Following, Task, Wanted};
 use ha_core::runbook::{Progress, Runbook};
 
 use super::super::following::{Clerk, resume};
 use super::*;
+use crate::alert::Alerts;
 
 fn step(id: &str, after: &[&str]) -> Following {
     let argv = vec![id.to_owned()];
@@ -24,7 +24,7 @@ fn step(id: &str, after: &[&str]) -> Following {
 }
 
 /// The second fails until a file `works` is there; the last is a person's.
-fn steps() -> Vec<Following> {
+pub(super) fn steps() -> Vec<Following> {
     let by_hand = Following { automatic: false, ..step("by-hand", &["second"]) };
     vec![step("first", &[]), step("second", &["first"]), by_hand]
 }
@@ -93,7 +93,24 @@ async fn a_step_that_fails_is_told_once_and_the_next_engine_repeats_it_and_nothi
     node.engine().await;
     assert_eq!((node.lines("log", "first"), node.lines("log", "second")), (1, again + 1));
     node.until("told", "by hand: do by-hand", 1).await;
+    assert_eq!(node.lines("told", "done: do second"), 1, "what an earlier engine told of is over");
     node.engine().await;
     assert_eq!((node.lines("log", "first"), node.lines("log", "second")), (1, again + 1), "it is over");
     assert_eq!(node.lines("told", "by hand: do by-hand"), 1);
+}
+
+#[test]
+fn what_an_engine_that_is_gone_told_of_is_over_when_telephony_has_left_meanwhile() {
+    let Some(own) = own_address() else { return };
+    let place = Place::new(master(&own.to_string()));
+    let alerts = Alerts::open(&place.context.root, Vec::new()).unwrap();
+    alerts.raise("follow-second", "not done yet", "no route to host");
+    alerts.raise("other", "other", "");
+    place.run();
+    let patience = Instant::now() + LONG;
+    while alerts.current().contains_key("follow-second") {
+        assert!(Instant::now() < patience, "at the next arrival nobody would be told that it fails");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(alerts.current().contains_key("other"));
 }
