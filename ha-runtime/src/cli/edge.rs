@@ -115,7 +115,7 @@ impl<'a> Found<'a> {
         let after = self.names.pointed_at(&before, to).map_err(|source| self.unreadable(source))?;
         let changed = changes(&self.points_at(&before)?, &self.points_at(&after)?);
         if !changed.is_empty() && !dry_run {
-            self.file.replace(&self.names, &before, &after, deadline).map_err(told)?;
+            self.file.replace(&self.names, &before, &after, deadline, &|| true).map_err(told)?;
         }
         let mut text = match (changed.is_empty(), dry_run) {
             (true, _) => format!("nothing to do: {} points at the {to} already", self.file),
@@ -185,7 +185,8 @@ fn changes(before: &PointsAt, after: &PointsAt) -> Vec<(String, String, String)>
 fn told(error: TaskError) -> Failure {
     match error {
         TaskError::Names { .. } | TaskError::Path(_) => Failure::usage(error),
-        TaskError::Command(_)
+        TaskError::Stale
+        | TaskError::Command(_)
         | TaskError::Far { .. }
         | TaskError::Failed { .. }
         | TaskError::Output { .. }

@@ -125,15 +125,18 @@ fn door(context: &Context, id: &'static str, host: IpAddr, gate: &Option<Gate>, 
         Err(error @ RunError::HostKeyUnknown { .. }) => {
             Check::fail(id, error.to_string(), "do what the finding says")
         }
-        Err(error @ (RunError::Refused { .. } | RunError::TimedOut { .. } | RunError::Far(_))) => {
-            Check::fail(
-                id,
-                error.to_string(),
-                format!(
-                    "let this node reach sshd on {host} at the port of [ssh]; without it nothing follows there"
-                ),
-            )
-        }
+        Err(
+            error @ (RunError::Refused { .. }
+            | RunError::TimedOut { .. }
+            | RunError::Stale
+            | RunError::Far(_)),
+        ) => Check::fail(
+            id,
+            error.to_string(),
+            format!(
+                "let this node reach sshd on {host} at the port of [ssh]; without it nothing follows there"
+            ),
+        ),
     }
 }
 

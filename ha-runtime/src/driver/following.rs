@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::{AlertLine, Driver, Notes, in_a_thread, until};
 use crate::clock;
 use crate::context::Context;
-use crate::follow::carry_out;
+use crate::follow::carry_out_while;
 use crate::report::Failure;
 use crate::state::{Loaded, Store};
 
@@ -65,7 +65,8 @@ impl Driver {
         });
     }
 
-    /// What failed here is over: the other side's engine goes on, or this one begins anew.
+    /// What failed here is over: the other side's engine goes on, or this one begins anew. Orders that are out are not
+    /// carried out any more as far as they have not begun.
     pub(super) fn follow_no_more(&mut self, why: &str) {
         let ended = std::mem::take(&mut self.following);
         let book = ended.book.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -167,10 +168,12 @@ impl Clerk {
                 return;
             }
         };
-        let context = self.context.clone();
+        let (context, book) = (self.context.clone(), Arc::clone(&self.book));
+        // the thread outlives this clerk: what telephony has left must not be done once it is followed elsewhere
+        let still_wanted = move || book.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         running.spawn(async move {
             let Some(task) = task else { return (order, Ok(())) };
-            let work = move || carry_out(&context, step.place, &task, step.timeout);
+            let work = move || carry_out_while(&context, step.place, &task, step.timeout, &still_wanted);
             let result = match in_a_thread("follow", work).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => Err(error.to_string()),

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use ha_core::follow::EnvFile;
 use openssl::sha::sha256;
 
-use super::place::TaskError;
+use super::place::{TaskError, far};
 use crate::durable::{self, Attributes};
-use crate::ssh::{FarCommand, OUTPUT_LIMIT, Ran, SshTarget};
+use crate::ssh::{FarCommand, OUTPUT_LIMIT, Ran, SshTarget, StillWanted};
 
 const TOO_LONG: &str = "is longer than 1 MiB: this is not the file that is meant";
 
@@ -92,7 +92,7 @@ impl TextFile {
                 fs::read(path).map_err(|error| self.fault(error))?
             }
             TextFile::There { target, path } => {
-                let ran = self.run(target, &reading(path), b"", deadline)?;
+                let ran = self.run(target, &reading(path), b"", deadline, &|| true)?;
                 if !ran.is_whole {
                     return Err(self.fault(TOO_LONG));
                 }
@@ -105,8 +105,8 @@ impl TextFile {
         })
     }
 
-    /// Puts `after` in its place; mode and owner stay. On another machine nothing but addresses in these variables' values
-    /// may differ.
+    /// Puts `after` in its place, if that is still wanted right before; mode and owner stay. On another machine nothing but
+    /// addresses in these variables' values may differ.
     ///
     /// Err: it is as it was, also when it is not `before` any more; when the way there broke, either.
     pub(crate) fn replace(
@@ -115,6 +115,7 @@ impl TextFile {
         before: &str,
         after: &str,
         deadline: Instant,
+        still_wanted: StillWanted<'_>,
     ) -> Result<(), TaskError> {
         match self {
             TextFile::Here(path) => {
@@ -123,6 +124,7 @@ impl TextFile {
                 let new = durable::temporary_beside(path).map_err(|error| self.fault(error))?;
                 durable::write_new(&new, after.as_bytes(), attributes).map_err(|error| self.fault(error))?;
                 let replaced = match self.read(deadline) {
+                    Ok(_) if !still_wanted() => Err(TaskError::Stale),
                     Ok(now) if now == before => {
                         durable::rename(&new, path).map_err(|error| self.fault(error))
                     }
@@ -136,7 +138,8 @@ impl TextFile {
             TextFile::There { target, path } => {
                 let digest = |text: &str| sha256(text.as_bytes()).map(|byte| format!("{byte:02x}")).concat();
                 let input = format!("{} {}\n{after}", digest(before), digest(after));
-                self.run(target, &replacing(path, names), input.as_bytes(), deadline).map(drop)
+                let argv = replacing(path, names);
+                self.run(target, &argv, input.as_bytes(), deadline, still_wanted).map(drop)
             }
         }
     }
@@ -147,12 +150,11 @@ impl TextFile {
         argv: &[String],
         input: &[u8],
         deadline: Instant,
+        still_wanted: StillWanted<'_>,
     ) -> Result<Ran, TaskError> {
         let command = FarCommand { argv, directory: None, input };
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let ran = command
-            .run(target, left)
-            .map_err(|source| TaskError::Far { host: target.host, source: Box::new(source) })?;
+        let ran = command.run_while(target, left, still_wanted).map_err(|source| far(target.host, source))?;
         if ran.ending.is_success() { Ok(ran) } else { Err(self.fault(&ran.ending)) }
     }
 

@@ -11,7 +11,7 @@ use crate::command::{self, CommandError};
 use crate::context::Context;
 use crate::effect::{FileError, followed};
 use crate::far::{Ending, Exit, FarError};
-use crate::ssh::{FarCommand, RunError};
+use crate::ssh::{FarCommand, RunError, StillWanted};
 use crate::way;
 
 /// What a task did.
@@ -31,6 +31,9 @@ pub enum Outcome {
 /// Why a task did not succeed. It does no harm to do it again.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
+    /// What was ordered is not wanted any more.
+    #[error("telephony moved, or the settings changed, before it was begun: nothing was done")]
+    Stale,
     /// A command on this node.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -111,6 +114,21 @@ pub fn carry_out(
     task: &Task,
     timeout: Duration,
 ) -> Result<Outcome, TaskError> {
+    carry_out_while(context, place, task, timeout, &|| true)
+}
+
+/// As [`carry_out`], if it is still wanted: asked right before each thing that is done, on another machine once it is
+/// reached. What has begun goes on to its end.
+pub fn carry_out_while(
+    context: &Context,
+    place: Place,
+    task: &Task,
+    timeout: Duration,
+    still_wanted: StillWanted<'_>,
+) -> Result<Outcome, TaskError> {
+    if !still_wanted() {
+        return Err(TaskError::Stale);
+    }
     let deadline = Instant::now() + timeout;
     match (task, place) {
         (Task::Run { argv, output, .. }, Place::Here) => {
@@ -119,12 +137,13 @@ pub fn carry_out(
             checked(output, said, argv)
         }
         (Task::Run { argv, directory, output }, Place::There(host)) => {
-            let said = run_there(context, host, argv, directory.as_deref(), timeout)?;
+            let command = FarCommand { argv, directory: directory.as_deref(), input: b"" };
+            let said = run_there(context, host, &command, timeout, still_wanted)?;
             checked(output, said, argv)
         }
         (Task::Point { path, names, to }, place) => {
             let file = text_file(context, place, path)?;
-            point(&file, names, *to, deadline).map(|changed| Outcome::Pointed { changed })
+            point(&file, names, *to, deadline, still_wanted).map(|changed| Outcome::Pointed { changed })
         }
         (Task::Ask { url }, _) => ask(url, timeout),
     }
@@ -159,18 +178,25 @@ pub(crate) fn text_file(context: &Context, place: Place, path: &str) -> Result<T
 fn run_there(
     context: &Context,
     host: IpAddr,
-    argv: &[String],
-    directory: Option<&str>,
+    command: &FarCommand<'_>,
     timeout: Duration,
+    still_wanted: StillWanted<'_>,
 ) -> Result<String, TaskError> {
-    let command = FarCommand { argv, directory, input: b"" };
     let ran = command
-        .run(&way::ssh_target(context, host), timeout)
-        .map_err(|source| TaskError::Far { host, source: Box::new(source) })?;
+        .run_while(&way::ssh_target(context, host), timeout, still_wanted)
+        .map_err(|source| far(host, source))?;
     if ran.ending.is_success() {
         return Ok(String::from_utf8_lossy(&ran.output).into_owned());
     }
-    Err(TaskError::Failed { host, command: argv.join(" "), ending: ran.ending })
+    Err(TaskError::Failed { host, command: command.argv.join(" "), ending: ran.ending })
+}
+
+/// What another machine's error means for the task.
+pub(super) fn far(host: IpAddr, source: RunError) -> TaskError {
+    match source {
+        RunError::Stale => TaskError::Stale,
+        source => TaskError::Far { host, source: Box::new(source) },
+    }
 }
 
 fn checked(wanted: &Wanted, said: String, argv: &[String]) -> Result<Outcome, TaskError> {
@@ -188,6 +214,7 @@ pub(crate) fn point(
     names: &EnvFile,
     to: Side,
     deadline: Instant,
+    still_wanted: StillWanted<'_>,
 ) -> Result<bool, TaskError> {
     let before = file.read(deadline)?;
     let after = names
@@ -196,7 +223,7 @@ pub(crate) fn point(
     if after == before {
         return Ok(false);
     }
-    file.replace(names, &before, &after, deadline).map(|()| true)
+    file.replace(names, &before, &after, deadline, still_wanted).map(|()| true)
 }
 
 fn ask(url: &str, timeout: Duration) -> Result<Outcome, TaskError> {

@@ -38,6 +38,9 @@ pub struct Ran {
     pub is_whole: bool,
 }
 
+/// Whether what was ordered is still wanted.
+pub type StillWanted<'a> = &'a dyn Fn() -> bool;
+
 /// Why nothing is known of a command's end.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -69,6 +72,9 @@ pub enum RunError {
         /// The private key's file.
         key: String,
     },
+    /// It was not wanted any more when the machine was reached. Nothing was run.
+    #[error("it was not wanted any more: nothing was run")]
+    Stale,
     /// The machine's sshd does not start it.
     #[error("{address} does not start the command: {reason}")]
     Refused {
@@ -95,12 +101,25 @@ impl FarCommand<'_> {
     ///
     /// Blocks for at most `timeout`, and while connecting for a few times the target's own limit.
     pub fn run(&self, target: &SshTarget, timeout: Duration) -> Result<Ran, RunError> {
+        self.run_while(target, timeout, &|| true)
+    }
+
+    /// As [`FarCommand::run`], if it is still wanted once the machine is reached, which may take long.
+    pub fn run_while(
+        &self,
+        target: &SshTarget,
+        timeout: Duration,
+        still_wanted: StillWanted<'_>,
+    ) -> Result<Ran, RunError> {
         let deadline = Instant::now() + timeout;
         let line = self.line().map_err(RunError::Far)?;
         let connect_timeout = target.connect_timeout.min(timeout);
         let target = SshTarget { connect_timeout, ..target.clone() };
         let told = |error| told(&target, timeout, error);
         let ssh = Ssh::connect(&target).map_err(told)?;
+        if !still_wanted() {
+            return Err(RunError::Stale);
+        }
         // the word is for errors of the pair's own agent, which `told` replaces
         let mut stream = ssh.open_command(Word::Agent, line).map_err(told)?;
         self.send(&stream, deadline);

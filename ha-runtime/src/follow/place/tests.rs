@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -141,10 +142,37 @@ fn what_somebody_else_wrote_meanwhile_is_kept() {
     fs::write(sshd.path("edge.env"), "theirs").unwrap();
     for (place, path) in [(Place::Here, "/.env".into()), (THERE, sshd.path("edge.env"))] {
         let file = text_file(&context, place, &path.display().to_string()).unwrap();
-        let error =
-            file.replace(&names(), "what was read", "ours", Instant::now() + LONG).unwrap_err().to_string();
+        let error = file
+            .replace(&names(), "what was read", "ours", Instant::now() + LONG, &|| true)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("somebody changed it meanwhile"), "{error}");
         assert_eq!(file.read(Instant::now() + LONG).unwrap(), "theirs");
+    }
+    assert_eq!(fs::read_dir(sshd.directory.path()).unwrap().filter(is_temporary).count(), 0);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().filter(is_temporary).count(), 0);
+}
+
+#[test]
+fn a_file_is_not_pointed_when_telephony_moves_on_while_the_machine_is_being_reached() {
+    let Some(sshd) = start("") else { return };
+    let (directory, context) = node(Some(&sshd));
+    for (place, task, file, questions) in [
+        (Place::Here, point_to("/.env", Side::Slave), directory.path().join(".env"), 2),
+        (THERE, point_to(sshd.path("edge.env"), Side::Slave), sshd.path("edge.env"), 2),
+    ] {
+        fs::write(&file, MASTER).unwrap();
+        let pointed = |times: usize| {
+            let asked = Cell::new(0);
+            let still_wanted = || asked.replace(asked.get() + 1) < times;
+            carry_out_while(&context, place, &task, LONG, &still_wanted)
+        };
+        for times in 0..questions {
+            let refused = pointed(times).unwrap_err();
+            assert!(matches!(refused, TaskError::Stale), "{times}: {refused}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), MASTER, "{times}");
+        }
+        assert_eq!(pointed(questions).unwrap(), Outcome::Pointed { changed: true });
     }
     assert_eq!(fs::read_dir(sshd.directory.path()).unwrap().filter(is_temporary).count(), 0);
     assert_eq!(fs::read_dir(directory.path()).unwrap().filter(is_temporary).count(), 0);
