@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -15,6 +16,9 @@ use crate::far::{Ending, FarError, FarStream, Word};
 
 /// Bytes of a command's standard output that are kept: its first ones.
 pub const OUTPUT_LIMIT: usize = 1024 * 1024;
+
+/// Bytes that are sent or received at once.
+const PART: usize = 16 * 1024;
 
 /// What is run.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +126,8 @@ impl FarCommand<'_> {
         }
         // the word is for errors of the pair's own agent, which `told` replaces
         let mut stream = ssh.open_command(Word::Agent, line).map_err(told)?;
-        self.send(&stream, deadline);
+        send(stream.socket(), self.input, deadline);
+        let _ = stream.close_input();
         let (output, is_whole) = received(&mut stream, deadline);
         let (_, end) = stream.into_parts();
         let ending = end.wait(left(deadline)).map_err(told)?;
@@ -139,19 +144,26 @@ impl FarCommand<'_> {
             None => Ok(format!("exec {line}")),
         }
     }
+}
 
-    /// A command that does not read its input says by its status whether that matters.
-    fn send(&self, stream: &FarStream, deadline: Instant) {
-        let _ = stream.socket().set_write_timeout(Some(left(deadline)));
-        let _ = stream.socket().write_all(self.input);
-        let _ = stream.close_input();
+/// A command that does not read its input says by its status whether that matters.
+fn send(mut socket: &UnixStream, input: &[u8], deadline: Instant) {
+    // the kernel's time-out begins anew with each part that a slow reader takes
+    for part in input.chunks(PART) {
+        if Instant::now() >= deadline {
+            return;
+        }
+        let _ = socket.set_write_timeout(Some(left(deadline)));
+        if socket.write_all(part).is_err() {
+            return;
+        }
     }
 }
 
 /// Until its end or the deadline; whether nothing was thrown away.
 fn received(stream: &mut FarStream, deadline: Instant) -> (Vec<u8>, bool) {
     let (mut output, mut is_whole) = (Vec::new(), true);
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = [0; PART];
     while Instant::now() < deadline {
         let _ = stream.socket().set_read_timeout(Some(left(deadline)));
         match stream.read(&mut buffer) {
@@ -187,5 +199,23 @@ fn told(target: &SshTarget, timeout: Duration, error: FarError) -> RunError {
         FarError::Refused { reason, .. } => RunError::Refused { address, reason },
         FarError::StillRunning { .. } => RunError::TimedOut { address, timeout },
         other => RunError::Far(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_takes_little_at_a_time_keeps_nobody_beyond_the_deadline() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || {
+            while far.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let began = Instant::now();
+        send(&near, &[0; 8 * 1024 * 1024], began + Duration::from_millis(500));
+        assert!(began.elapsed() < Duration::from_secs(10), "all of it would take forty seconds");
     }
 }
