@@ -1,6 +1,7 @@
 //! What stands beside the pair follows telephony to this node, in a task of its own: telephony never waits for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ha_core::Side;
@@ -15,9 +16,13 @@ use crate::context::Context;
 use crate::follow::carry_out_while;
 use crate::report::Failure;
 use crate::state::{Loaded, Store};
+use crate::writer::Written;
 
 /// The progress' document in the state directory.
 const PROGRESS: &str = "runbook";
+/// How long a stalled disk keeps back what follows telephony. Longer than a takeover's, which waits for more: what was
+/// done must not be done again for a disk that is slow at the start of a machine.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The arrival of telephony that is being followed, if any.
 #[derive(Default)]
@@ -98,8 +103,8 @@ pub(super) fn resume(context: &Context, fresh: Progress) -> Result<(Store<Progre
     let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("{PROGRESS}: {error}"));
     let store = Store::open(&context.root, PROGRESS).map_err(|error| failed(&error))?;
     // what cannot be read is begun anew: each step may be done twice
-    let found =
-        store.load().map_err(|error| tracing::warn!("{error}")).ok().flatten().map(Loaded::into_value);
+    let found = store.load_within(DISK_PATIENCE).map_err(|error| tracing::warn!("{error}"));
+    let found = found.ok().flatten().map(Loaded::into_value);
     let same = |found: &Progress| (found.arrived, found.side) == (fresh.arrived, fresh.side);
     let progress = found.filter(same).unwrap_or(fresh);
     Ok((store, progress))
@@ -127,8 +132,11 @@ impl Clerk {
             if progress != saved {
                 saved = progress.clone();
                 let store = Arc::clone(&store);
-                // a disk that does not take it keeps nothing back: after a restart a step may be done twice
-                let _ = in_a_thread("runbook", move || store.save(&progress)).await;
+                // a disk that does not take it keeps nothing back
+                let written = in_a_thread("runbook", move || store.save(&progress)).await;
+                if !written.as_ref().is_ok_and(Written::is_durable) {
+                    tracing::warn!("{PROGRESS}: {written:?}: after a restart a step may be done twice");
+                }
             }
             let now = clock::now().mono;
             let next = self.with(|book| (!book.is_done()).then(|| book.next(now)));
