@@ -9,6 +9,7 @@ use ha_core::{Role, Side};
 
 use super::{Check, Level};
 use crate::context::Context;
+use crate::far::FarError;
 use crate::follow::gate::{Door, Gate};
 use crate::follow::place::{TaskError, text_file};
 use crate::follow::{Outcome, carry_out};
@@ -66,7 +67,7 @@ fn contact_centre(context: &Context, side: Side, _active: bool) -> Option<Check>
     if !cc.automatic {
         return Some(Check::ok(
             ID,
-            format!("a person restarts xuc on {host}: this node does not log in there"),
+            format!("a person does `{}` on {host}: this node does not log in there", cc.restart.join(" ")),
         ));
     }
     let door = door(context, ID, host, &gate_of_ccs(context, cc), "cc");
@@ -78,7 +79,9 @@ fn contact_centre(context: &Context, side: Side, _active: bool) -> Option<Check>
         Some(error) => Check::warn(
             ID,
             format!("{}; {error}", door.finding),
-            format!("see that xuc runs on {host}, and let this node reach it at [cc] answers"),
+            format!(
+                "see that what answers there runs on {host}, and let this node reach it; cc.answers says where"
+            ),
         ),
     })
 }
@@ -99,7 +102,8 @@ fn gate_of_ccs(context: &Context, cc: &ContactCentre) -> Option<Gate> {
 fn door(context: &Context, id: &'static str, host: IpAddr, gate: &Option<Gate>, word: &str) -> Check {
     let program = context.profile().program;
     let install = format!(
-        "install what `{program} followers gate {word}` and `{program} followers key {word}` print on {host}"
+        "install what `{program} followers gate {word}` and `{program} followers key {word}` print on {host}, in place of any \
+         other line for this key"
     );
     let Some(gate) = gate else { return Check::not_checked(id, "a command of the settings is no line") };
     match gate.look(&way::ssh_target(context, host), PATIENCE) {
@@ -121,7 +125,14 @@ fn door(context: &Context, id: &'static str, host: IpAddr, gate: &Option<Gate>, 
         Ok(Door::Unknown(ending)) => {
             Check::fail(id, format!("this node's key starts something else on {host} ({ending})"), install)
         }
-        Err(error @ RunError::NotAdmitted { .. }) => Check::fail(id, error.to_string(), install),
+        Err(error @ (RunError::NotAdmitted { .. } | RunError::Far(FarError::Key { .. }))) => {
+            Check::fail(id, error.to_string(), install)
+        }
+        Err(error @ RunError::Far(FarError::HostKeyChanged(_))) => Check::fail(
+            id,
+            error.to_string(),
+            format!("find out whether {host} was installed anew; only then replace the line"),
+        ),
         Err(error @ RunError::HostKeyUnknown { .. }) => {
             Check::fail(id, error.to_string(), "do what the finding says")
         }

@@ -41,7 +41,7 @@
 //! | `sip-expiry` | pair | phones may stay with a dead master for longer than the documents allow |
 //! | `backup-registrars` | master | a registrar does not name the slave as backup |
 //! | `followers` | pair | what stands beside the pair follows late, because nobody sees the slave hand back |
-//! | `cc` | pair | this side's CC cannot be reached, its xuc is silent, or the key may do more there than the runbook |
+//! | `cc` | pair | this side's CC cannot be reached or does not answer, or the key may do more there than the runbook |
 //! | `edge` | pair | the same of the Edge; or it does not relay to one side, or not to this node, which serves |
 //! | `media-servers` | pair | this node serves, and a trunk is not registered |
 //! | `local-database` | any | this node's database cannot be reached, or is too old |

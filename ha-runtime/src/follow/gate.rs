@@ -101,7 +101,10 @@ impl Gate {
 
     /// How a refusal begins: tells by the number what is let through.
     fn refusal(&self) -> String {
-        let digest = sha256(self.lines.join("\n").as_bytes());
+        // a machine that is two things lets the same through, whatever its gate was made for
+        let mut lines = self.lines.clone();
+        lines.sort_unstable();
+        let digest = sha256(lines.join("\n").as_bytes());
         let number = digest[..NUMBER].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         format!("{NAME} {number}")
     }

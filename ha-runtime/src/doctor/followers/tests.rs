@@ -121,6 +121,15 @@ fn a_cc_that_is_not_known_or_does_not_let_the_key_in_fails_with_what_helps() {
     let check = look();
     assert_eq!(check.level, Level::Fail);
     assert!(check.todo.unwrap().contains("`xivo-ha followers key cc`"));
+    fs::rename(sshd.path("client"), sshd.path("away")).unwrap();
+    assert!(look().todo.unwrap().contains("`xivo-ha followers key cc`"), "it makes the key: {:?}", look());
+    fs::rename(sshd.path("away"), sshd.path("client")).unwrap();
+    fs::write(sshd.path("known_hosts"), sshd.known_host_line("client")).unwrap();
+    assert!(
+        look().todo.unwrap().starts_with("find out whether 127.0.0.1 was installed anew"),
+        "{:?}",
+        look()
+    );
     fs::write(sshd.path("known_hosts"), "").unwrap();
     assert!(look().finding.contains("`ssh-keyscan -p "), "{:?}", look());
     drop(sshd);

@@ -246,6 +246,13 @@ fn what_the_key_opens_is_told_without_doing_anything() {
 }
 
 #[test]
+fn a_machine_that_is_a_cc_and_the_edge_has_one_gate_whatever_it_was_made_for() {
+    let of = |lines: &[&str]| Gate { lines: lines.iter().map(ToString::to_string).collect() }.refusal();
+    assert_eq!(of(&["exec restart", "exec cat"]), of(&["exec cat", "exec restart"]));
+    assert_ne!(of(&["exec restart"]), of(&["exec cat"]));
+}
+
+#[test]
 fn machines_that_have_nothing_to_do_let_nothing_through() {
     let Some(gated) = gated() else { return };
     let none = Gate::of(&gated.context, &["192.0.2.1".parse().unwrap()]).unwrap();
