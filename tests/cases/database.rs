@@ -51,6 +51,7 @@ fn the_database_arrives_and_what_belongs_to_the_slave_stays(product: Product) {
     assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
     pair.ha(Host::Master, "replicate database --full").ok();
     assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
+    pair.ha(Host::Master, "doctor").says(&["tables are replicated, of one shape on both nodes"]);
 }
 
 #[test]

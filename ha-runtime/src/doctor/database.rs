@@ -48,15 +48,16 @@ fn exclusions(own: &Catalog, exclusions: &Exclusions) -> Option<Check> {
     ))
 }
 
-/// The slave's database, compared with this one's.
+/// The slave's database, compared with this one's. The session is borrowed: it ends with its last holder, and the relay
+/// with it.
 pub(super) async fn schema(
     context: &Context,
     own: Option<&Catalog>,
     peer: IpAddr,
-    far: Arc<dyn Far>,
+    far: &Arc<dyn Far>,
 ) -> Option<Check> {
     let database = context.profile().database?;
-    let there = match catalog(way::to_far_database(context, peer, far)).await {
+    let there = match catalog(way::to_far_database(context, peer, Arc::clone(far))).await {
         Ok(there) => there,
         Err(failure) => {
             let todo = "start PostgreSQL on the slave, or correct [postgres] remote";

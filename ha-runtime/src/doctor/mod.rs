@@ -108,7 +108,7 @@ pub async fn examine(context: &Context, fault: Option<&Failure>) -> Report {
         let (found, far) = far::look(context, slave).await;
         checks.extend(found);
         if let Some(far) = far {
-            checks.extend(database::schema(context, catalog.as_ref(), slave, far).await);
+            checks.extend(database::schema(context, catalog.as_ref(), slave, &far).await);
         }
         checks.extend(watches::watches(context));
         checks.extend(replication::ages(context, Utc::now(), &chrono::Local));
