@@ -48,7 +48,7 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn new(context: &'a Context, here: Option<&Path>) -> Result<Found<'a>, Failure> {
         let (profile, settings) = (context.profile(), context.settings_path.display());
-        let no_edge = || Failure::usage(format!("{} has no Edge", profile.name));
+        let no_edge = || Failure::usage(format!("{} has no Edge", context.settings.product(profile)));
         if !profile.followers.contains(&Follower::Edge) {
             return Err(no_edge());
         }
@@ -62,6 +62,10 @@ impl<'a> Found<'a> {
             (Some(path), _) => {
                 let resolved = fs::canonicalize(path)
                     .map_err(|error| Failure::usage(format!("--file {}: {error}", path.display())))?;
+                if !resolved.is_file() {
+                    let why = "is not a file: give the Edge's, as .env";
+                    return Err(Failure::usage(format!("--file {}: {why}", path.display())));
+                }
                 (TextFile::Here(resolved), None)
             }
             (None, Some(host)) => {

@@ -35,6 +35,7 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
     let preset = file.preset.unwrap_or_default();
     let replication = replication(file.replication.unwrap_or_default(), preset, profile)?;
     let beside = Sections { cc: file.cc, xds: file.xds, edge: file.edge };
+    let followers = followers::resolve(beside, file.release.as_deref(), preset, profile)?;
     Ok(Settings {
         preset,
         release: file.release,
@@ -47,7 +48,7 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
         pbx: pbx(file.pbx.unwrap_or_default(), profile)?,
         alert: alert(file.alert.unwrap_or_default())?,
         api: api(file.api.unwrap_or_default())?,
-        followers: followers::resolve(beside, preset, profile)?,
+        followers,
         replication,
     })
 }

@@ -19,10 +19,19 @@ pub(super) struct Sections {
 }
 
 /// A section that is not there: nothing of that kind follows.
-pub(super) fn resolve(sections: Sections, preset: Preset, profile: &Profile) -> Result<Followers, Invalid> {
-    known("cc", sections.cc.is_some(), Follower::ContactCentre, profile)?;
-    known("xds", sections.xds.is_some(), Follower::MediaServers, profile)?;
-    known("edge", sections.edge.is_some(), Follower::Edge, profile)?;
+pub(super) fn resolve(
+    sections: Sections,
+    release: Option<&str>,
+    preset: Preset,
+    profile: &Profile,
+) -> Result<Followers, Invalid> {
+    let known = |key, there, follower| match there && !profile.followers.contains(&follower) {
+        true => refuse(key, format!("{} has no [{key}]: remove the section", product(profile, release))),
+        false => Ok(()),
+    };
+    known("cc", sections.cc.is_some(), Follower::ContactCentre)?;
+    known("xds", sections.xds.is_some(), Follower::MediaServers)?;
+    known("edge", sections.edge.is_some(), Follower::Edge)?;
     let edge = sections.edge.map(|raw| edge(raw, preset)).transpose()?;
     let beside = edge.as_ref().map(|edge| edge.cc);
     Ok(Followers {
@@ -32,11 +41,9 @@ pub(super) fn resolve(sections: Sections, preset: Preset, profile: &Profile) -> 
     })
 }
 
-fn known(key: &'static str, there: bool, follower: Follower, profile: &Profile) -> Result<(), Invalid> {
-    if there && !profile.followers.contains(&follower) {
-        return refuse(key, format!("{} has no [{key}]: remove the section", profile.name));
-    }
-    Ok(())
+/// The distribution, with its release where that makes a difference.
+pub(super) fn product(profile: &Profile, release: Option<&str>) -> String {
+    [Some(profile.name), release].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// The documents make it manual work (Resilience Administration, "On Failover, some manual steps are required").

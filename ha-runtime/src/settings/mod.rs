@@ -215,6 +215,11 @@ impl Settings {
         check::resolve(file, profile).map_err(|invalid| invalid.at(path, text))
     }
 
+    /// The distribution by its name, and the release that these settings are for where that makes a difference.
+    pub fn product(&self, profile: &Profile) -> String {
+        followers::product(profile, self.release.as_deref())
+    }
+
     /// The settings in force as a file that would give them, every key spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(&print::spell_out(self)).expect("strings, numbers and lists in tables are TOML")

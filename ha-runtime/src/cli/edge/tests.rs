@@ -129,6 +129,8 @@ fn what_cannot_be_done_is_bad_input_with_what_would_be_right() {
     };
     assert!(refused(&node, Some(&file)).contains("XIVO_HOST=\"pbx\" names neither side: right is 10.0.0.1"));
     assert!(refused(&node, Some(&"/nonexistent/.env".into())).starts_with("--file /nonexistent/.env: "));
+    let directory = file.parent().unwrap().to_owned();
+    assert!(refused(&node, Some(&directory)).ends_with(": is not a file: give the Edge's, as .env"));
     assert!(refused(&node, None).contains("pbx-ha.toml: edge.host is missing: "));
     assert!(refused(&Node::new(""), Some(&file)).contains("pbx-ha.toml: [edge] is missing: "));
     let wazo = Context::load(&Wazo, node.context.root.clone(), None).unwrap();

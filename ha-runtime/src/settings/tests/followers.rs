@@ -85,6 +85,9 @@ fn a_machine_that_the_distribution_does_not_know_is_refused() {
         let refusal = Settings::parse(text, Path::new("x.toml"), &EXAMPLE).unwrap_err().to_string();
         assert_eq!(refusal, format!("x.toml:1: {key}: example has no [{key}]: remove the section"));
     }
+    let older =
+        Settings::parse("release = \"1.2\"\n[cc]\n", Path::new("x.toml"), &EXAMPLE).unwrap_err().to_string();
+    assert_eq!(older, "x.toml:2: cc: example 1.2 has no [cc]: remove the section");
 }
 
 #[test]
