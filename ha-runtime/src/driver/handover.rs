@@ -15,6 +15,7 @@ use crate::control::FromMaster;
 use crate::far_node;
 use crate::probe;
 use crate::report::{Blame, Failure, Report, Verdict};
+use crate::settings::Span;
 
 /// How long telephony may take to start or stop before a request about it fails; the action itself goes on.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -174,7 +175,7 @@ pub(super) fn pass_on(
     let (context, to_self) = (driver.context.clone(), driver.to_self.clone());
     tokio::spawn(async move {
         let ends = matches!(what, FromMaster::Maintenance { seconds: None });
-        let asked = far_node::ask(context, what).await;
+        let asked = far_node::ask(context, what.clone()).await;
         let done = match here {
             Some(here) if asked.is_ok() || ends => {
                 let (answer, answered) = oneshot::channel();
@@ -185,8 +186,8 @@ pub(super) fn pass_on(
         };
         // not acknowledged is failed, whoever's fault it is over there (`safety.md` 6.1)
         let verdict = match (asked, done) {
-            (Ok(report), None) => Ok(report),
-            (Ok(_), Some(done)) | (Err(_), Some(done @ Err(_))) => done,
+            (Ok(_), None | Some(Ok(_))) => Ok(Report::done(on_both_nodes(what))),
+            (Ok(_) | Err(_), Some(done @ Err(_))) => done,
             (Err(failure), Some(Ok(_))) => {
                 let state = "it is over here, and over there at its deadline";
                 Err(Failure::environment(format!("the slave did not acknowledge: {failure}; {state}")))
@@ -198,6 +199,22 @@ pub(super) fn pass_on(
         };
         let _ = answer.send(verdict);
     });
+}
+
+/// What was acknowledged, for the person who asked for it.
+fn on_both_nodes(what: FromMaster) -> String {
+    match what {
+        FromMaster::Maintenance { seconds: Some(seconds) } => {
+            let lasts = Span(Duration::from_secs(seconds));
+            format!("maintenance is on, on both nodes, for {lasts}: nothing is started or stopped")
+        }
+        FromMaster::Maintenance { seconds: None } => "maintenance is off, on both nodes".to_owned(),
+        FromMaster::Acknowledge => {
+            "the slave was told: nothing holds failback back for a person any more".to_owned()
+        }
+        FromMaster::TakeOver => "the slave serves".to_owned(),
+        FromMaster::StandBy => "the slave stands by".to_owned(),
+    }
 }
 
 async fn command(to_self: &mpsc::Sender<Message>, command: Command, wanted: ServiceState) -> Verdict {
