@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use ha_core::node::{ChangeWaits, Status};
 use ha_core::services::Observed;
 use ha_core::{Role, ServiceState};
@@ -146,9 +146,14 @@ pub fn text(document: &Value) -> String {
             rungs.map(|(rung, verdict)| format!("{rung} {}", verdict.as_str().unwrap_or("?"))).collect();
         lines.push(format!("peer        {} is {} ({})", of("remote_address"), of("peer"), rungs.join(", ")));
     }
-    let here = if document["active"] == true { "belongs here" } else { "does not belong here" };
-    lines.push(format!("telephony   {}, {here} since {}", of("services"), of("since")));
-    lines.push(format!("why         {} {}", of("rule"), of("why")));
+    let here = match (document["node_type"].as_str(), document["active"] == true) {
+        // its telephony is its own affair
+        (Some("disabled"), _) => "on its own",
+        (_, true) => "belongs here",
+        (_, false) => "does not belong here",
+    };
+    lines.push(format!("telephony   {}, {here} since {}", of("services"), to_the_second(&of("since"))));
+    lines.push(format!("why         {}", format!("{} {}", of("rule"), of("why")).trim_start()));
     if document["isolated"] == true {
         lines.push("isolated    the peer and all references are silent".to_owned());
     }
@@ -163,7 +168,7 @@ pub fn text(document: &Value) -> String {
         lines.push("latched     failback waits for `acknowledge`".to_owned());
     }
     if document["maintenance_until"] != Value::Null {
-        lines.push(format!("maintenance until {}", of("maintenance_until")));
+        lines.push(format!("maintenance until {}", to_the_second(&of("maintenance_until"))));
     }
     if document["node_type"] == "master" {
         for name in ["files", "database"] {
@@ -185,6 +190,12 @@ pub fn text(document: &Value) -> String {
         );
     }
     lines.join("\n")
+}
+
+/// As the other verbs print a time.
+fn to_the_second(time: &str) -> String {
+    let parsed = DateTime::parse_from_rfc3339(time);
+    parsed.map_or_else(|_| time.to_owned(), |time| time.to_utc().format("%F %T UTC").to_string())
 }
 
 fn part_text(part: &Value) -> String {
@@ -244,5 +255,20 @@ mod tests {
             assert!(seconds >= Some(60), "{seconds:?}");
         }
         assert_eq!(lost(&Part::default(), false), None);
+    }
+
+    #[test]
+    fn a_person_reads_times_to_the_second_and_nothing_of_a_disabled_node_that_is_not_so() {
+        let document = json!({
+            "distribution": "xivo", "node_type": "disabled", "remote_address": "", "generation": 1,
+            "services": "running", "active": false, "since": "2026-11-20T10:00:00.123456789Z",
+            "rule": "", "why": "this node was configured as disabled",
+        });
+        assert_eq!(
+            text(&document),
+            "xivo disabled (generation 1)\n\
+             telephony   running, on its own since 2026-11-20 10:00:00 UTC\n\
+             why         this node was configured as disabled"
+        );
     }
 }
