@@ -20,6 +20,7 @@ mod timeline;
 use std::time::Instant;
 
 use ha_core::Distribution;
+use ha_core::profile::SipPlan;
 
 pub(crate) use part::{PartArguments, part};
 
@@ -122,7 +123,7 @@ fn introduction(distribution: &dyn Distribution, stage: &Stage, database: bool, 
         line("addresses", format!("master {master}, slave {slave}")),
         line(
             "phones",
-            format!("three that register every {} s; real ones every 3 to 5 minutes", PERIOD.as_secs()),
+            format!("three that register every {} s; {}", PERIOD.as_secs(), real_phones(profile.sip)),
         ),
         line("detection", "as shipped, but no pings from the slave: all would be answered".into()),
     ];
@@ -141,6 +142,11 @@ fn introduction(distribution: &dyn Distribution, stage: &Stage, database: bool, 
     ));
     lines.push(String::new());
     lines
+}
+
+fn real_phones(sip: Option<SipPlan>) -> String {
+    let Some(SipPlan { paired, .. }) = sip else { return "real ones less often".to_owned() };
+    format!("real ones every {} to {} s", paired.min.as_secs(), paired.max.as_secs())
 }
 
 fn verdict(played: &Played) -> String {
