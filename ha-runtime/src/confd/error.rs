@@ -10,7 +10,7 @@ use thiserror::Error;
 pub enum PbxError {
     /// The service's credentials cannot be had.
     #[error(
-        "could not read the service key in {}: {why}; [pbx] key_file names a file with service_id and service_key",
+        "could not read the service key in {}: {why}; [pbx] key_file names a file with service_id and service_key; with manage = false there you set SIP expiry and registrars yourself",
         path.display()
     )]
     Key {

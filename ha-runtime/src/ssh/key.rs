@@ -78,7 +78,7 @@ pub enum KeySyncError {
         source: io::Error,
     },
     /// No question can be asked.
-    #[error("could not ask on the terminal: {0}")]
+    #[error("there is no terminal to ask for the password on: {0}; run it by hand, once")]
     Terminal(io::Error),
     /// The far end admits nobody; it is unchanged.
     #[error(
