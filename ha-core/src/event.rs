@@ -70,6 +70,8 @@ pub enum Input {
     Changed,
     /// To a master: the slave was told to stand by, and does.
     SlaveRests,
+    /// To a master that has been one before: the machine was started, and nothing watched until now.
+    Booted,
     /// Somebody wants something.
     Command(Command),
 }

@@ -99,6 +99,8 @@ pub struct Node {
     replicating: Replicating,
     decision: Option<Decision>,
     alerts: Vec<&'static str>,
+    /// The machine was down, and since then the slave was neither heard nor found to be dead.
+    away: bool,
 }
 
 impl std::fmt::Debug for Policy {
@@ -202,6 +204,7 @@ impl Node {
             replicating,
             decision: None,
             alerts: Vec::new(),
+            away: false,
             policy,
             role,
         }
@@ -240,6 +243,7 @@ impl Node {
             hold_down: self.hold_down,
             maintenance: self.maintenance,
             alerts: std::mem::take(&mut self.alerts),
+            away: self.away,
             decision: self.decision.take(),
             ..next
         };
@@ -289,6 +293,7 @@ impl Node {
             Input::Replicated { id, how, took } => self.replicated(id, how, took),
             Input::Changed => self.changed(),
             Input::SlaveRests => self.slave_rests(),
+            Input::Booted => self.away = true,
             Input::Command(command) => self.command(command, &mut out),
         }
         self.outcomes(|probing| probing.overdue(now.mono), &mut out);

@@ -253,6 +253,7 @@ impl Pair {
         host.powered = true;
         host.telephony = telephony;
         self.start_engine(side);
+        self.feed(side, Input::Booted);
     }
 
     /// Ends the engine as SIGKILL does: a start or stop under way goes on without it.

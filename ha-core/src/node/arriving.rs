@@ -4,7 +4,8 @@
 //! crash and knows nothing of it. But it sees whether the slave serves: its telephony answers, or it refuses a
 //! replication for that reason, or takes one and has another generation than at the last, because it served while nobody
 //! looked; and asked to stand by, it says so. When that is over while the master serves, telephony has come home; when it
-//! begins again, telephony is not here alone any more, and what follows it is the slave's until then.
+//! begins again, telephony is not here alone any more, and what follows it is the slave's until then. A slave that is dead
+//! when the master's machine comes up says nothing: then it counts as having served.
 
 use super::Node;
 use crate::health::Verdict;
@@ -16,13 +17,24 @@ impl Node {
         if self.role.role() != Role::Master || self.machine.maintenance() {
             return;
         }
-        match self.machine.verdict() {
+        let verdict = self.machine.verdict();
+        match verdict {
             Verdict::Up if self.slave_answers() => self.slave_serves(),
             Verdict::Up | Verdict::Unknown => {}
             // a node that hears nobody at all does not know who serves
             Verdict::Down if self.machine.isolated() => {}
-            Verdict::Degraded | Verdict::Down => self.telephony_came_back(),
+            Verdict::Degraded | Verdict::Down => {
+                // a slave that is gone cannot say whether it served while this machine was down
+                self.record.peer_serves |= self.away && verdict == Verdict::Down;
+                self.telephony_came_back();
+            }
         }
+        let tells = match verdict {
+            Verdict::Unknown => false,
+            Verdict::Up | Verdict::Degraded => true,
+            Verdict::Down => !self.machine.isolated(),
+        };
+        self.away &= !tells;
     }
 
     /// The slave serves. A runbook that goes on here would undo what the slave's has done.

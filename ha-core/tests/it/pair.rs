@@ -257,6 +257,27 @@ fn while_the_slave_serves_once_more_it_alone_is_followed() {
 }
 
 #[test]
+fn a_master_that_comes_up_when_the_slave_has_died_meanwhile_is_followed() {
+    let mut pair = pair(&policy());
+    pair.run(MINUTE);
+    pair.crash(Side::Slave);
+    pair.kill_engine(Side::Master);
+    pair.run(SECOND);
+    pair.start_engine(Side::Master);
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), None, "the master served all the time");
+    pair.boot(Side::Slave, false);
+    pair.run(MINUTE);
+    pair.crash(Side::Master);
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Slave));
+    pair.crash(Side::Slave);
+    pair.boot(Side::Master, true);
+    pair.run(MINUTE);
+    assert_eq!(last_arrival(&pair), Some(Side::Master));
+}
+
+#[test]
 fn a_master_whose_engine_saw_nothing_of_it_learns_from_the_slaves_generation_that_telephony_came_back() {
     let mut pair = pair(&replicating());
     pair.run(2 * MINUTE);

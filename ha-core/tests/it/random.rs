@@ -28,6 +28,7 @@ enum Given {
     Replicated(Replicated, Duration),
     Changed,
     SlaveRests,
+    Booted,
     Command(Command),
     Reload,
 }
@@ -86,6 +87,7 @@ fn given() -> impl Strategy<Value = Given> {
         1 => (endings(), 0u64..4_000_000).prop_map(|(how, took)| Given::Replicated(how, Duration::from_millis(took))),
         2 => Just(Given::Changed),
         1 => Just(Given::SlaveRests),
+        1 => Just(Given::Booted),
         2 => commands().prop_map(Given::Command),
         1 => Just(Given::Reload),
     ]
@@ -225,6 +227,7 @@ proptest! {
                 }
                 Given::Changed => Input::Changed,
                 Given::SlaveRests => Input::SlaveRests,
+                Given::Booted => Input::Booted,
                 Given::Command(command) => {
                     // the driver changes no role while an action is under way
                     if matches!(command, Command::SetRole { .. }) && node.status().in_flight.is_some() {

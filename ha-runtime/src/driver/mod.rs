@@ -110,7 +110,10 @@ pub async fn run(context: Context) -> Verdict {
     // from here on, before anything takes long: unhandled, it would end the engine
     let hangup = signal(SignalKind::hangup()).map_err(system)?;
     // one daemon a node; the lock lives as long as the process
-    let alone = lock::hold(&context.root.path(lock::LOCK_DIRECTORY).join("daemon.lock"), Duration::ZERO);
+    let lock = context.root.path(lock::LOCK_DIRECTORY).join("daemon.lock");
+    // it lies in memory: without it no engine has run since the machine was started
+    let is_first = !lock.exists();
+    let alone = lock::hold(&lock, Duration::ZERO);
     let _alone = alone.map_err(|error| Failure::environment(format!("another daemon runs: {error}")))?;
     let keeper = Keeper::start(&context)?;
     let performer = Arc::new(performer::build(&context, keeper.journal())?);
@@ -120,6 +123,7 @@ pub async fn run(context: Context) -> Verdict {
 
     let store = node_state::store(&context)?;
     let record = node_state::load(&store)?;
+    let booted = is_first && record.is_some();
     let observed = observe(&context.root, &context.profile().observe);
     let node = Node::new(context.settings.policy(Arc::new(Local)), role, record, observed, clock::now());
 
@@ -129,6 +133,9 @@ pub async fn run(context: Context) -> Verdict {
     let mut driver = Driver::new(context, node, performer, keeper, to_self);
     driver.open_probes(&role)?;
     driver.keep_anew();
+    if booted {
+        driver.feed(Input::Booted);
+    }
     tracing::info!("{} {} as {}", driver.context.profile().program, env!("CARGO_PKG_VERSION"), role.role());
     driver.turn(listener, inbox, hangup).await
 }
