@@ -285,8 +285,8 @@ pub struct Record {
     pub maintenance_until: Option<DateTime<Utc>>,
     /// The master handed over on purpose.
     pub peer_yielded: bool,
-    /// When telephony last came to this node and to no other; `None`: not since the role was given, or to a master, the
-    /// slave serves as well. What stands beside the pair follows it.
+    /// When telephony last came to this node and to no other; `None`: not since the role was given, or the other
+    /// one serves, or may serve, as well. What stands beside the pair follows it.
     #[serde(default)]
     pub arrived: Option<DateTime<Utc>>,
     /// To a master: the slave serves, or was not seen to rest since it did.

@@ -169,6 +169,8 @@ impl Node {
             // telephony runs on a slave whose record says that it does not: what is seen wins
             let why = "telephony was found running here when the engine started";
             record.turn(machine.active(), now.wall, "", why);
+            // the master may serve as well
+            record.arrived = None;
         }
         let mut probing = Probing::default();
         if let Some(peer) = role.peer() {
@@ -298,7 +300,7 @@ impl Node {
         }
         self.outcomes(|probing| probing.overdue(now.mono), &mut out);
         self.timers(&mut out);
-        self.watch_the_slave();
+        self.watch_the_peer();
         self.remember(&mut out);
         self.probe(&mut out);
         Outputs(out)

@@ -1,6 +1,7 @@
-//! When telephony has come to a master and to no other node.
+//! When telephony has come to a node and to no other.
 //!
-//! A slave knows: it takes over. A master that the slave took over from may have served all the time, or comes back from a
+//! A slave knows: it takes over. Only when its telephony was found running at the engine's start it waits until the master
+//! is silent, for both may serve. A master that the slave took over from may have served all the time, or comes back from a
 //! crash and knows nothing of it. But it sees whether the slave serves: its telephony answers, or it refuses a
 //! replication for that reason, or takes one and has another generation than at the last, because it served while nobody
 //! looked; and asked to stand by, it says so. When that is over while the master serves, telephony has come home; when it
@@ -12,11 +13,27 @@ use crate::health::Verdict;
 use crate::role::Role;
 
 impl Node {
-    /// Looks at the slave's verdict.
-    pub(super) fn watch_the_slave(&mut self) {
-        if self.role.role() != Role::Master || self.machine.maintenance() {
-            return;
+    /// Looks at the peer's verdict.
+    pub(super) fn watch_the_peer(&mut self) {
+        match self.role.role() {
+            _ if self.machine.maintenance() => {}
+            Role::Disabled => {}
+            Role::Master => self.watch_the_slave(),
+            Role::Slave => self.watch_the_master(),
         }
+    }
+
+    fn watch_the_master(&mut self) {
+        let is_silent = match self.machine.verdict() {
+            Verdict::Unknown | Verdict::Up => false,
+            Verdict::Degraded | Verdict::Down => !self.machine.isolated(),
+        };
+        if is_silent && self.machine.active() {
+            self.record.arrived.get_or_insert(self.now.wall);
+        }
+    }
+
+    fn watch_the_slave(&mut self) {
         let verdict = self.machine.verdict();
         match verdict {
             Verdict::Up if self.slave_answers() => self.slave_serves(),

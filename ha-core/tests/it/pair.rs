@@ -257,6 +257,22 @@ fn while_the_slave_serves_once_more_it_alone_is_followed() {
 }
 
 #[test]
+fn a_slave_whose_telephony_is_found_running_beside_the_master_is_followed_only_when_the_master_falls_silent()
+{
+    let mut pair = pair(&policy());
+    pair.run(MINUTE);
+    pair.kill_engine(Side::Slave);
+    pair.host(Side::Slave).telephony = true;
+    pair.start_engine(Side::Slave);
+    pair.run(20 * SECOND);
+    assert!(pair.serves(Side::Master) && pair.serves(Side::Slave));
+    assert_eq!(last_arrival(&pair), None, "the Edge stays with the master");
+    pair.crash(Side::Master);
+    pair.run(10 * SECOND);
+    assert_eq!(last_arrival(&pair), Some(Side::Slave));
+}
+
+#[test]
 fn a_master_that_comes_up_when_the_slave_has_died_meanwhile_is_followed() {
     let mut pair = pair(&policy());
     pair.run(MINUTE);
