@@ -189,6 +189,8 @@ pub enum Command {
     Acknowledge,
     /// Replicate now.
     Replicate,
+    /// To the node that serves: what stands beside the pair follows anew, from the first step.
+    Follow,
 }
 
 /// An action on telephony failed.
@@ -232,6 +234,11 @@ pub enum Refusal {
     /// Nothing to do it with.
     #[error("guard \"peer\": the slave does not answer; it is lifted when it does")]
     PeerDown,
+    /// Telephony is elsewhere, or on both nodes.
+    #[error(
+        "guard \"serves\": telephony does not belong to this node alone; run it on the node that serves, when only one does"
+    )]
+    ServesElsewhere,
     /// A replication is under way.
     #[error("guard \"replicating\": a replication is under way; wait until it ends")]
     Replicating,

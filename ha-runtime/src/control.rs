@@ -64,6 +64,8 @@ pub enum Request {
     },
     /// A person has seen the latch.
     Acknowledge,
+    /// What stands beside the pair follows anew.
+    Follow,
     /// From the master's daemon through the agent, to a slave.
     FromMaster(FromMaster),
 }

@@ -310,6 +310,14 @@ fn a_planned_switchover_and_the_failback_are_followed_once_each() {
     pass(seconds(5.0));
     assert_eq!(cc_commands(&pair, begin), restarts_of(&[SLAVE, MASTER]));
     assert_eq!(applied(&pair, begin).len(), 2);
+
+    // a person asks for it once more, on the node that serves
+    let again = Moment::now();
+    pair.ha(Host::Slave, "followers again").exits(3);
+    pair.ha(Host::Master, "followers again").ok();
+    let (restart, _) = cc_followed(&pair, MASTER, again);
+    assert!(restart.rest.starts_with(MASTER.cc));
+    wait::until("the Edge is told again", seconds(10.0), || (applied(&pair, again).len() == 1).then_some(()));
 }
 
 #[test]

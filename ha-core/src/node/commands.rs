@@ -30,6 +30,7 @@ impl Node {
                 self.alert("latched", false, out, String::new);
             }
             Command::Replicate => self.replicate(false, out),
+            Command::Follow => self.record.arrived = Some(self.now.wall),
         }
     }
 
@@ -38,7 +39,10 @@ impl Node {
         let wants = match command {
             Command::TakeOver | Command::StandBy => Role::Slave,
             Command::Yield | Command::Resume | Command::Replicate => Role::Master,
-            Command::SetRole { .. } | Command::Maintenance { .. } | Command::Acknowledge => role,
+            Command::SetRole { .. }
+            | Command::Maintenance { .. }
+            | Command::Acknowledge
+            | Command::Follow => role,
         };
         if role != wants {
             return Some(Refusal::Role { is: role, wants });
@@ -47,6 +51,10 @@ impl Node {
         let moves =
             matches!(command, Command::TakeOver | Command::StandBy | Command::Yield | Command::Resume);
         match command {
+            Command::Follow if self.machine.maintenance() => Some(Refusal::Maintenance),
+            Command::Follow if !self.machine.active() || self.record.peer_serves => {
+                Some(Refusal::ServesElsewhere)
+            }
             _ if moves && self.machine.maintenance() => Some(Refusal::Maintenance),
             Command::TakeOver if self.machine.isolated() => Some(Refusal::Isolated),
             Command::StandBy if verdict == Verdict::Down => Some(Refusal::NotReady { verdict }),

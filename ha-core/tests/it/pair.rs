@@ -294,6 +294,20 @@ fn a_master_that_comes_up_when_the_slave_has_died_meanwhile_is_followed() {
 }
 
 #[test]
+fn what_follows_telephony_follows_anew_where_it_is_asked_for_and_nowhere_else() {
+    let mut pair = pair(&policy());
+    pair.run(MINUTE);
+    pair.command(Side::Slave, Command::Follow);
+    assert_eq!((last_arrival(&pair), said(&pair, Side::Slave, "refused: guard \"serves\"").len()), (None, 1));
+    pair.command(Side::Master, Command::Follow);
+    let first = pair.node(Side::Master).unwrap().record().arrived;
+    assert!(first.is_some());
+    pair.run(SECOND);
+    pair.command(Side::Master, Command::Follow);
+    assert!(pair.node(Side::Master).unwrap().record().arrived > first, "another arrival, another runbook");
+}
+
+#[test]
 fn a_master_whose_engine_saw_nothing_of_it_learns_from_the_slaves_generation_that_telephony_came_back() {
     let mut pair = pair(&replicating());
     pair.run(2 * MINUTE);

@@ -68,6 +68,7 @@ fn commands() -> impl Strategy<Value = Command> {
         lasts.prop_map(|lasts| Command::Maintenance { lasts }),
         Just(Command::Acknowledge),
         Just(Command::Replicate),
+        Just(Command::Follow),
     ]
 }
 

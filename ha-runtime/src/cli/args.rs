@@ -215,6 +215,8 @@ pub(crate) enum EdgeAction {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub(crate) enum FollowersAction {
+    /// Have everything follow anew, from the first step: on the node that serves, after settings were corrected
+    Again,
     /// Print the script that runs the runbook's commands there, and nothing else
     Gate {
         /// Where

@@ -8,13 +8,15 @@ use ha_core::follow::{Place, Step};
 use serde_json::{Value, json};
 
 use super::args::{FollowersAction, Machine};
+use super::verbs;
 use crate::context::Context;
+use crate::control::Request;
 use crate::follow::gate::{self, Gate};
 use crate::report::{Failure, Report, Verdict};
 use crate::settings::Span;
 use crate::ssh::{KeyLine, key_line};
 
-/// Prints what is wanted; changes nothing here but to make the key.
+/// Prints what is wanted, and changes nothing here but to make the key; or tells the daemon.
 pub(super) fn run(context: &Context, what: Option<FollowersAction>, dry_run: bool) -> Verdict {
     if context.profile().followers.is_empty() {
         return Err(Failure::usage(format!(
@@ -24,6 +26,11 @@ pub(super) fn run(context: &Context, what: Option<FollowersAction>, dry_run: boo
     }
     match what {
         None => in_words(context),
+        Some(FollowersAction::Again) => {
+            // what is not set cannot be done again
+            in_words(context)?;
+            verbs::told(context, &Request::Follow, dry_run)
+        }
         Some(FollowersAction::Gate { at }) => gate(context, at),
         Some(FollowersAction::Key { at }) => key(context, at, dry_run),
     }

@@ -167,7 +167,8 @@ fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool
     outcome
 }
 
-fn told(context: &Context, request: &Request, dry_run: bool) -> Verdict {
+/// Tells the daemon, without which nothing is done.
+pub(super) fn told(context: &Context, request: &Request, dry_run: bool) -> Verdict {
     if dry_run {
         let request = serde_json::to_value(request).map_err(Failure::environment)?;
         let text = format!("the daemon would be told: {request}");

@@ -90,6 +90,7 @@ impl Driver {
                 handover::pass_on(self, FromMaster::Acknowledge, None, answer);
             }
             Request::Acknowledge => self.command(Command::Acknowledge, None, answer),
+            Request::Follow => self.command(Command::Follow, None, answer),
             Request::FromMaster(what) => self.asked_by_master(&what, answer),
         }
     }
