@@ -73,11 +73,8 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
         Verb::Switchover => told(&context, &Request::Switchover, dry_run),
         Verb::Failback => told(&context, &Request::Failback, dry_run),
         Verb::Maintenance(wanted) => {
-            let lasts: Span = wanted
-                .lasts
-                .parse()
-                .map_err(|error| Failure::usage(format!("--for {}: {error}", wanted.lasts)))?;
-            let seconds = (wanted.switch == Switch::On).then_some(lasts.0.as_secs());
+            let lasts = whole_seconds(&wanted.lasts)?;
+            let seconds = (wanted.switch == Switch::On).then_some(lasts);
             told(&context, &Request::Maintenance { seconds }, dry_run)
         }
         Verb::Acknowledge => told(&context, &Request::Acknowledge, dry_run),
@@ -183,4 +180,31 @@ pub(super) fn told(context: &Context, request: &Request, dry_run: bool) -> Verdi
 /// A question to the daemon, if one runs.
 pub(super) fn question(context: &Context, request: &Request) -> Option<Verdict> {
     control::ask(&context.root, request, QUESTION)
+}
+
+/// How long maintenance lasts.
+fn whole_seconds(text: &str) -> Result<u64, Failure> {
+    let refused = |why: &dyn std::fmt::Display| Failure::usage(format!("--for {text}: {why}"));
+    let span: Span = text.parse().map_err(|error| refused(&error))?;
+    match span.0.as_secs() {
+        0 => Err(refused(&"is over before it begins: give at least \"1s\", as \"30m\"")),
+        seconds => Ok(seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maintenance_lasts_a_second_at_least() {
+        assert_eq!(whole_seconds("30m"), Ok(1800));
+        for (text, why) in
+            [("500ms", "is over before it begins"), ("0s", "is over"), ("x", "\"x\" is not a duration")]
+        {
+            let refusal = whole_seconds(text).unwrap_err();
+            assert!(refusal.message.starts_with(&format!("--for {text}: {why}")), "{refusal}");
+            assert_eq!(refusal.exit(), 2);
+        }
+    }
 }
