@@ -23,6 +23,7 @@ fn the_scripts_that_cron_calls_beside_the_daemon_leave_the_acting_to_it(product:
     let begin = Moment::now();
     let check = "/usr/sbin/xivo-check-master-status 10.77.0.11";
     assert_eq!(pair.lab.sh(Host::Slave, check).ok(), "", "cron mails whatever is printed");
+    pair.ha(Host::Slave, "check-master 10.77.0.99").exits(0).says(&["not the slave of 10.77.0.99"]);
     pair.lab.sh(Host::Slave, "/usr/sbin/xivo-manage-slave-services start").exits(3);
     pair.assert_untouched(Host::Slave, begin);
 

@@ -22,11 +22,12 @@ use crate::telephony::{self, TelephonyError};
 /// A daemon that runs has its own verdict, which is printed.
 pub(super) fn master(context: &Context, text: &str, dry_run: bool) -> Verdict {
     let master: PeerAddress = text.parse().map_err(Failure::usage)?;
-    if let Some(verdict) = question(context, &Request::CheckMaster) {
-        return verdict;
-    }
+    // also before a daemon is asked: its verdict is on its own master
     if !is_slave_of(context, master)? {
         return Ok(Report::done(format!("this node is not the slave of {master}: nothing to do")));
+    }
+    if let Some(verdict) = question(context, &Request::CheckMaster) {
+        return verdict;
     }
     // nothing is locked while pings are on the way
     let answers = block_on(round(context, master.ip()))?;
