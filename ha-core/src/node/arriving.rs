@@ -67,6 +67,7 @@ impl Node {
         let before = self.record.peer_generation.replace(generation);
         self.record.peer_serves |= before.is_some_and(|before| before != generation);
         self.slave_rests();
+        self.record.peer_generation = Some(generation);
     }
 
     /// The slave says that it rests. Where its telephony was heard a moment ago, its silence is waited for: heard again,
@@ -86,6 +87,8 @@ impl Node {
         if self.record.peer_serves && self.machine.active() {
             self.record.peer_serves = false;
             self.record.arrived = Some(self.now.wall);
+            // the slave's next one tells of this return, not of another
+            self.record.peer_generation = None;
         }
     }
 }

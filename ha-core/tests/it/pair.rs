@@ -308,6 +308,28 @@ fn what_follows_telephony_follows_anew_where_it_is_asked_for_and_nowhere_else() 
 }
 
 #[test]
+fn a_return_that_was_seen_is_not_taken_for_another_one_at_the_next_replication() {
+    let mut pair = pair(&replicating());
+    pair.run(2 * MINUTE);
+    pair.command(Side::Slave, Command::TakeOver);
+    pair.run(10 * SECOND);
+    pair.command(Side::Master, Command::Yield);
+    pair.run(MINUTE);
+    pair.command(Side::Master, Command::Resume);
+    pair.run(10 * SECOND);
+    pair.command(Side::Slave, Command::StandBy);
+    pair.run(10 * SECOND);
+    let came = pair.node(Side::Master).unwrap().record().arrived;
+    assert_eq!(last_arrival(&pair), Some(Side::Master));
+    pair.run(10 * MINUTE);
+    assert_eq!(
+        pair.node(Side::Master).unwrap().record().arrived,
+        came,
+        "what follows is not restarted twice"
+    );
+}
+
+#[test]
 fn a_master_whose_engine_saw_nothing_of_it_learns_from_the_slaves_generation_that_telephony_came_back() {
     let mut pair = pair(&replicating());
     pair.run(2 * MINUTE);
