@@ -54,9 +54,8 @@ fn the_database_arrives_and_what_belongs_to_the_slave_stays(product: Product) {
     pair.ha(Host::Master, "doctor").says(&["tables are replicated, of one shape on both nodes"]);
 }
 
-#[test]
-fn a_slave_that_dies_in_the_middle_of_a_replication_has_the_whole_old_database() {
-    let Some(pair) = Pair::wazo().database(600, 4).up() else { return };
+fn a_slave_that_dies_in_the_middle_of_a_replication_has_the_whole_old_database(product: Product) {
+    let Some(pair) = Pair::of(product).database(600, 4).up() else { return };
     let old = digest(&pair, Host::Slave);
     let before = pair.lab.received(Host::Slave);
     thread::scope(|scope| {
@@ -87,10 +86,9 @@ fn a_schema_one_column_apart_is_refused_and_the_table_is_named(product: Product)
     assert_eq!(digest(&pair, Host::Slave), digest(&pair, Host::Master));
 }
 
-#[test]
-fn a_slave_whose_database_is_sql_ascii_is_refused() {
+fn a_slave_whose_database_is_sql_ascii_is_refused(product: Product) {
     // without rows: such a database does not even take the json of a real one
-    let Some(pair) = Pair::wazo().database(10, 0).slave_encoding("SQL_ASCII").up() else { return };
+    let Some(pair) = Pair::of(product).database(10, 0).slave_encoding("SQL_ASCII").up() else { return };
     let old = digest(&pair, Host::Slave);
     replicate(&pair).exits(3).says(&["SQL_ASCII", "UTF8"]);
     assert_eq!(digest(&pair, Host::Slave), old);
@@ -115,6 +113,8 @@ fn dhcp_settings_and_call_logs_arrive_at_a_xivo_slave_and_its_web_service_accoun
 }
 
 for_every_product! {
+    a_slave_that_dies_in_the_middle_of_a_replication_has_the_whole_old_database,
+    a_slave_whose_database_is_sql_ascii_is_refused,
     the_database_arrives_and_what_belongs_to_the_slave_stays,
     a_schema_one_column_apart_is_refused_and_the_table_is_named,
 }

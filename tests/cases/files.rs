@@ -49,9 +49,8 @@ fn files_arrive_as_they_are_and_recordings_stay_where_they_were_made(product: Pr
     assert_eq!(trees(&pair, Host::Slave), trees(&pair, Host::Master));
 }
 
-#[test]
-fn a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one() {
-    let Some(pair) = Pair::wazo().up() else { return };
+fn a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one(product: Product) {
+    let Some(pair) = Pair::of(product).up() else { return };
     pair.lab.sh(Host::Master, &format!("head -c 100000 /dev/urandom > {BIG}")).ok();
     replicate(&pair).ok();
     let digest = |host| pair.lab.sh(host, &format!("sha256sum {BIG}")).ok();
@@ -205,6 +204,7 @@ fn sync_key_installs_a_key_that_opens_nothing_but_the_agent(product: Product) {
 }
 
 for_every_product! {
+    a_slave_that_dies_in_the_middle_of_a_file_has_the_old_one_or_the_new_one,
     files_arrive_as_they_are_and_recordings_stay_where_they_were_made,
     a_full_disk_at_the_far_end_leaves_the_old_files_and_says_so,
     an_empty_or_half_empty_source_tree_deletes_nothing_and_is_refused,

@@ -1,7 +1,7 @@
 //! A journal that cannot be written when the master dies: telephony starts all the same, and somebody is told.
 
 use ha_tests::wait::{self, seconds};
-use ha_tests::{Host, Moment, Pair};
+use ha_tests::{Host, Moment, Pair, Product};
 
 /// Where the engine keeps its state, its journal among it.
 const STATE: &str = "/var/lib/pbx-ha";
@@ -15,8 +15,8 @@ pub(crate) const STALL: &str = "setsid strace -f -qq -o /dev/null -e trace=fsync
 pub(crate) const UNSTALL: &str = "kill $(cat /run/lab/strace.pid)";
 
 /// A pair whose slave keeps its state on a small file system of its own.
-fn pair_with_small_disk() -> Option<Pair> {
-    let pair = Pair::wazo().without_daemons().up()?;
+fn pair_with_small_disk(product: Product) -> Option<Pair> {
+    let pair = Pair::of(product).without_daemons().up()?;
     let mount = format!(
         "mkdir -p -m 700 {STATE}; cp -a {STATE} /root/state; mount -t tmpfs -o size=512k,nr_inodes=64,mode=700 state {STATE}; cp -a /root/state/. {STATE}"
     );
@@ -59,9 +59,8 @@ fn remembers(pair: &Pair, before: usize) {
     pair.assert_untouched(Host::Slave, restart);
 }
 
-#[test]
-fn a_full_disk_does_not_keep_the_slave_from_taking_over() {
-    let Some(pair) = pair_with_small_disk() else { return };
+fn a_full_disk_does_not_keep_the_slave_from_taking_over(product: Product) {
+    let Some(pair) = pair_with_small_disk(product) else { return };
     let before = lines(&pair);
     // no block and no name is left: a replaced file alone would give back the block that it needs
     let fill = format!("cat /dev/zero > {STATE}/filler; i=0; while : > {STATE}/full$i; do i=$((i+1)); done");
@@ -75,9 +74,8 @@ fn a_full_disk_does_not_keep_the_slave_from_taking_over() {
     remembers(&pair, before);
 }
 
-#[test]
-fn a_read_only_disk_does_not_keep_the_slave_from_taking_over() {
-    let Some(pair) = pair_with_small_disk() else { return };
+fn a_read_only_disk_does_not_keep_the_slave_from_taking_over(product: Product) {
+    let Some(pair) = pair_with_small_disk(product) else { return };
     let before = lines(&pair);
     pair.lab.sh(Host::Slave, &format!("mount -o remount,ro {STATE}")).ok();
     takes_over(&pair);
@@ -85,12 +83,17 @@ fn a_read_only_disk_does_not_keep_the_slave_from_taking_over() {
     remembers(&pair, before);
 }
 
-#[test]
-fn a_stalled_disk_does_not_keep_the_slave_from_taking_over() {
-    let Some(pair) = pair_with_small_disk() else { return };
+fn a_stalled_disk_does_not_keep_the_slave_from_taking_over(product: Product) {
+    let Some(pair) = pair_with_small_disk(product) else { return };
     let before = lines(&pair);
     pair.lab.sh(Host::Slave, STALL).ok();
     takes_over(&pair);
     pair.lab.sh(Host::Slave, UNSTALL).ok();
     remembers(&pair, before);
+}
+
+for_every_product! {
+    a_full_disk_does_not_keep_the_slave_from_taking_over,
+    a_read_only_disk_does_not_keep_the_slave_from_taking_over,
+    a_stalled_disk_does_not_keep_the_slave_from_taking_over,
 }
