@@ -122,13 +122,6 @@ pub struct StepStatus<'a> {
     pub failed: bool,
 }
 
-impl PartialEq for Step {
-    fn eq(&self, other: &Step) -> bool {
-        self.id == other.id
-    }
-}
-impl Eq for Step {}
-
 impl Runbook {
     /// The steps as far as `progress` says; progress of steps that there are no more is forgotten.
     pub fn new(steps: Vec<Step>, mut progress: Progress) -> Runbook {

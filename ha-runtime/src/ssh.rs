@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crate::far::{Counters, Far, FarError, FarStream, Traffic, Wake, Word};
 pub use ask::{Ask, Terminal};
+pub(crate) use command::left;
 pub use command::{FarCommand, OUTPUT_LIMIT, Ran, RunError, StillWanted};
 use connection::{Connection, SocketOptions};
 pub use key::{KeyLine, KeySync, KeySyncError, KeySynced, NewHost, agent_starts, key_line, sync_key};

@@ -172,7 +172,7 @@ impl<'a> Found<'a> {
     }
 
     fn unreadable(&self, source: EnvFileError) -> Failure {
-        told(TaskError::Names { file: self.file.to_string(), source })
+        told(self.file.unreadable(source))
     }
 }
 

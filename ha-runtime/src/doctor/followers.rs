@@ -185,7 +185,7 @@ fn points_at(context: &Context, edge: &Edge, host: IpAddr) -> Result<PointsAt, T
     let text = file.read(Instant::now() + PATIENCE)?;
     let names =
         context.distribution.edge(edge).ok_or_else(|| file.fault("has no meaning for this distribution"))?;
-    names.points_at(&text).map_err(|source| TaskError::Names { file: file.to_string(), source })
+    names.points_at(&text).map_err(|source| file.unreadable(source))
 }
 
 /// The side that the Edge relays to. Err: what is wrong with it.

@@ -1,6 +1,6 @@
 //! What stands beside the pair follows telephony to this node, in a task of its own: telephony never waits for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -24,12 +24,19 @@ const PROGRESS: &str = "runbook";
 /// done must not be done again for a disk that is slow at the start of a machine.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The runbook, while one is carried out or was: taken away when telephony has left.
+type Book = Arc<Mutex<Option<Runbook>>>;
+
+fn open(book: &Book) -> MutexGuard<'_, Option<Runbook>> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The arrival of telephony that is being followed, if any.
 #[derive(Default)]
 pub(super) struct Following {
     /// `None`: nobody has looked yet whether there is one.
     of: Option<Option<DateTime<Utc>>>,
-    book: Arc<Mutex<Option<Runbook>>>,
+    book: Book,
     /// Ends with this.
     task: JoinSet<()>,
 }
@@ -74,7 +81,7 @@ impl Driver {
     /// carried out any more as far as they have not begun.
     pub(super) fn follow_no_more(&mut self, why: &str) {
         let ended = std::mem::take(&mut self.following);
-        let book = ended.book.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let book = open(&ended.book).take();
         self.over(book.iter().flat_map(Runbook::status).map(|status| status.step), why);
     }
 
@@ -85,7 +92,7 @@ impl Driver {
 
     /// For `status`.
     pub(super) fn followers(&self) -> Value {
-        document(self.following.book.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
+        document(open(&self.following.book).as_ref())
     }
 }
 
@@ -116,7 +123,7 @@ pub(super) struct Clerk {
     pub(super) notes: Notes,
     pub(super) alerts: AlertLine,
     /// Seen by `status`; taken away when this is to end.
-    pub(super) book: Arc<Mutex<Option<Runbook>>>,
+    pub(super) book: Book,
 }
 
 type Ended = (Order, Result<(), String>);
@@ -124,7 +131,7 @@ type Ended = (Order, Result<(), String>);
 impl Clerk {
     pub(super) async fn keep(self, book: Runbook, store: Store<Progress>) {
         let mut saved = book.progress().clone();
-        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = Some(book);
+        *open(&self.book) = Some(book);
         let store = Arc::new(store);
         let mut running: JoinSet<Ended> = JoinSet::new();
         loop {
@@ -160,7 +167,7 @@ impl Clerk {
     }
 
     fn with<T>(&self, what: impl FnOnce(&mut Runbook) -> T) -> Option<T> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(what)
+        open(&self.book).as_mut().map(what)
     }
 
     fn begin(&self, order: Order, running: &mut JoinSet<Ended>) {
@@ -178,7 +185,7 @@ impl Clerk {
         };
         let (context, book) = (self.context.clone(), Arc::clone(&self.book));
         // the thread outlives this clerk: what telephony has left must not be done once it is followed elsewhere
-        let still_wanted = move || book.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let still_wanted = move || open(&book).is_some();
         running.spawn(async move {
             let Some(task) = task else { return (order, Ok(())) };
             let work = move || carry_out_while(&context, step.place, &task, step.timeout, &still_wanted);

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ha_core::follow::EnvFile;
+use ha_core::follow::{EnvFile, EnvFileError};
 use openssl::sha::sha256;
 
 use super::place::{TaskError, far};
 use crate::durable::{self, Attributes};
-use crate::ssh::{FarCommand, OUTPUT_LIMIT, Ran, SshTarget, StillWanted};
+use crate::ssh::{FarCommand, OUTPUT_LIMIT, Ran, SshTarget, StillWanted, left};
 
 const TOO_LONG: &str = "is longer than 1 MiB: this is not the file that is meant";
 
@@ -77,6 +77,11 @@ pub(crate) fn commands(path: &str, names: &EnvFile) -> [Vec<String>; 2] {
     [reading(path), replacing(path, names)]
 }
 
+/// SHA256 in hexadecimal, as `sha256sum` prints it.
+fn digest(text: &str) -> String {
+    sha256(text.as_bytes()).map(|byte| format!("{byte:02x}")).concat()
+}
+
 impl TextFile {
     /// Its text, at most 1 MiB of UTF-8.
     pub(crate) fn read(&self, deadline: Instant) -> Result<String, TaskError> {
@@ -136,7 +141,6 @@ impl TextFile {
                 })
             }
             TextFile::There { target, path } => {
-                let digest = |text: &str| sha256(text.as_bytes()).map(|byte| format!("{byte:02x}")).concat();
                 let input = format!("{} {}\n{after}", digest(before), digest(after));
                 let argv = replacing(path, names);
                 self.run(target, &argv, input.as_bytes(), deadline, still_wanted).map(drop)
@@ -153,9 +157,15 @@ impl TextFile {
         still_wanted: StillWanted<'_>,
     ) -> Result<Ran, TaskError> {
         let command = FarCommand { argv, directory: None, input };
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let ran = command.run_while(target, left, still_wanted).map_err(|source| far(target.host, source))?;
+        let ran = command
+            .run_while(target, left(deadline), still_wanted)
+            .map_err(|source| far(target.host, source))?;
         if ran.ending.is_success() { Ok(ran) } else { Err(self.fault(&ran.ending)) }
+    }
+
+    /// It names no side.
+    pub(crate) fn unreadable(&self, source: EnvFileError) -> TaskError {
+        TaskError::Names { file: self.to_string(), source }
     }
 
     /// What is wrong with it.
@@ -198,7 +208,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(".env");
         fs::write(&file, before).unwrap();
-        let digest = |text: &str| sha256(text.as_bytes()).map(|byte| format!("{byte:02x}")).concat();
         let mut shell = Command::new(shell)
             .args(["-c", REPLACE, "sh"])
             .arg(&file)

@@ -209,7 +209,7 @@ fn checked(wanted: &Wanted, said: String, argv: &[String]) -> Result<Outcome, Ta
 }
 
 /// Points the file at the side; whether it had to be changed.
-pub(crate) fn point(
+fn point(
     file: &TextFile,
     names: &EnvFile,
     to: Side,
@@ -217,9 +217,7 @@ pub(crate) fn point(
     still_wanted: StillWanted<'_>,
 ) -> Result<bool, TaskError> {
     let before = file.read(deadline)?;
-    let after = names
-        .pointed_at(&before, to)
-        .map_err(|source| TaskError::Names { file: file.to_string(), source })?;
+    let after = names.pointed_at(&before, to).map_err(|source| file.unreadable(source))?;
     if after == before {
         return Ok(false);
     }

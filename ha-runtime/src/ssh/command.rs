@@ -182,7 +182,7 @@ fn received(stream: &mut FarStream, deadline: Instant) -> (Vec<u8>, bool) {
 }
 
 /// Never zero, which a socket takes for no limit.
-fn left(deadline: Instant) -> Duration {
+pub(crate) fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
