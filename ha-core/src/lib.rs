@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod budget;
+pub mod cluster;
 pub mod distribution;
 pub mod effect;
 pub mod event;
