@@ -74,7 +74,8 @@ impl Peace {
                 Output::SetServices { id, .. } => {
                     self.answers.push_back(Input::Done { id: *id, result: Ok(()) })
                 }
-                Output::Announce(_) | Output::Alert { .. } | Output::Refused(_) => {}
+                Output::HandOver { .. } | Output::Announce(_) | Output::Alert { .. } | Output::Refused(_) => {
+                }
             }
         }
         outputs

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::cluster::View;
 use crate::distribution::ServiceState;
 use crate::health::{ProbeOutcome, Rung, Verdict};
 use crate::role::{Role, RoleConfig};
@@ -72,6 +73,8 @@ pub enum Input {
     SlaveRests,
     /// To a master that has been one before: the machine was started, and nothing watched until now.
     Booted,
+    /// What the cluster says of the address that the pair shares; at every change.
+    Cluster(View),
     /// Somebody wants something.
     Command(Command),
 }
@@ -123,6 +126,14 @@ pub enum Output {
         peer: IpAddr,
         /// Because of nothing but a change: what is known to be unchanged need not be compared.
         after_change: bool,
+    },
+    /// Ask the cluster to give the shared address to the other node. The answer is the next [`Input::Cluster`] that says
+    /// that it is not held here any more, or that one more handover failed.
+    HandOver {
+        /// For the journal.
+        id: ActionId,
+        /// The generation that decided so.
+        generation: u64,
     },
     /// Another row of the table decides now: for the journal.
     Announce(Decision),
@@ -180,6 +191,10 @@ pub enum Command {
     Yield,
     /// To a yielded master: serve again (failback).
     Resume,
+    /// To the node that holds a shared address: give it to the other node (switchover).
+    HandOver,
+    /// To a slave that holds a shared address: give it back to the master (failback).
+    HandBack,
     /// Start or stop nothing for so long.
     Maintenance {
         /// How long; `None` ends it.
@@ -239,6 +254,33 @@ pub enum Refusal {
         "guard \"serves\": telephony does not belong to this node alone; run it on the node that serves, when only one does"
     )]
     ServesElsewhere,
+    /// Each node has its own address.
+    #[error("guard \"address\": each node of this pair has its own address: there is none to hand over")]
+    OwnAddress,
+    /// The pair shares an address, which telephony follows.
+    #[error("guard \"address\": telephony follows the address that the pair shares: hand that over instead")]
+    SharedAddress,
+    /// The address is not here.
+    #[error(
+        "guard \"address\": the address that the pair shares is not here, so telephony is not started; run it on the node that serves"
+    )]
+    AddressElsewhere,
+    /// The address is where it is wanted.
+    #[error("guard \"home\": the master serves already: there is nothing to hand back")]
+    AtHome,
+    /// The other node could not serve.
+    #[error(
+        "guard \"not ready\": the other node is {verdict:?} as its cluster says; it is lifted when that node is able to serve"
+    )]
+    OtherNotReady {
+        /// As the cluster says.
+        verdict: Verdict,
+    },
+    /// It is asked for already.
+    #[error(
+        "guard \"handing over\": the cluster is asked to hand the address over; wait until it has answered"
+    )]
+    HandingOver,
     /// A replication is under way.
     #[error("guard \"replicating\": a replication is under way; wait until it ends")]
     Replicating,
@@ -302,6 +344,9 @@ pub struct Record {
     /// To a master: the slave's generation at the last replication.
     #[serde(default)]
     pub peer_generation: Option<u64>,
+    /// To a slave: when it handed a shared address back, until that came again.
+    #[serde(default)]
+    pub handed_back: Option<DateTime<Utc>>,
 }
 
 impl Record {
@@ -317,7 +362,8 @@ impl Record {
             && self.peer_yielded == earlier.peer_yielded
             && self.arrived == earlier.arrived
             && self.peer_serves == earlier.peer_serves
-            && self.peer_generation == earlier.peer_generation;
+            && self.peer_generation == earlier.peer_generation
+            && self.handed_back == earlier.handed_back;
         debug_assert_eq!(same, self == earlier, "a generation stands for two roles or activities");
         same
     }
@@ -342,6 +388,7 @@ impl Record {
             arrived: None,
             peer_serves: false,
             peer_generation: None,
+            handed_back: None,
         }
     }
 

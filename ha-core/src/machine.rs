@@ -4,7 +4,7 @@ use crate::distribution::ServiceState;
 use crate::health::{Counts, Ladder, ProbeOutcome, References, Rung, Surroundings, Verdict};
 use crate::role::Role;
 use crate::services::{Observed, Reconciler};
-use crate::transition::{Guard, Move, Rule, Situation, rule};
+use crate::transition::{Address, Guard, Move, Rule, Situation, rule};
 
 /// The numbers that the machine needs, and no others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,17 @@ pub struct Limits {
     pub holds_down: bool,
     /// Failures of an action that are told apart, see [`Reconciler::done`].
     pub failures_counted: u8,
+    /// The pair shares one address, which telephony follows; `None`: each node has its own.
+    pub shared: Option<Shared>,
+}
+
+/// What a machine must know of a pair that shares an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// Telephony that died is started again here when the other node cannot take over.
+    pub restart_alone: bool,
+    /// A watchdog looks after telephony: it, and no passing look, says that telephony died ([`Event::Died`]).
+    pub watched: bool,
 }
 
 impl Limits {
@@ -68,6 +79,25 @@ pub enum Event {
     Resume,
     /// The master serves and tells its slave to rest (failback).
     StandBy,
+    /// What the cluster says of the shared address and of the other node.
+    Cluster {
+        /// The address is here.
+        held: bool,
+        /// The verdict on the peer.
+        peer: Verdict,
+        /// Neither the peer nor any reference is heard.
+        isolated: bool,
+    },
+    /// Somebody wants the shared address to be at the other node.
+    HandOver,
+    /// The other node did not take it.
+    NotTaken,
+    /// The pause after that is over.
+    AskAgain,
+    /// Telephony that belongs here died.
+    Died,
+    /// A start that failed was long ago.
+    Forgive,
 }
 
 /// What the machine asks its node to do.
@@ -91,8 +121,10 @@ pub enum Intent {
     },
     /// Start this action.
     SetServices(ServiceState),
-    /// Telephony was found running on a passive slave, and is about to be stopped.
+    /// Telephony was found running on a passive node, and is about to be stopped.
     StartedByHand,
+    /// Ask the cluster to give the address to the other node.
+    HandOver,
 }
 
 /// Why the activity of a node changed.
@@ -121,6 +153,14 @@ pub struct Machine {
     maintenance: bool,
     peer_yielded: bool,
     services: Reconciler,
+    address: Address,
+    /// As the cluster says; where each node has its own address, references tell.
+    cut_off: bool,
+    /// The cluster was asked to give the address away, and has not answered.
+    handing_over: bool,
+    refused: bool,
+    start_failed: bool,
+    restart_alone: bool,
     rule: &'static str,
 }
 
@@ -164,7 +204,9 @@ impl Machine {
     /// A slave whose telephony is seen running counts as active: its failback policy decides, not its first verdict.
     pub fn new(limits: &Limits, role: Role, references: usize, remembered: &Remembered<'_>) -> Machine {
         let rungs: Vec<Rung> = limits.rungs.iter().map(|(rung, _)| *rung).collect();
-        let seen_running = role == Role::Slave && remembered.observed == Observed::Running;
+        // with a shared address it is the address that says where telephony belongs
+        let decides = role == Role::Slave && limits.shared.is_none();
+        let seen_running = decides && remembered.observed == Observed::Running;
         Machine {
             role,
             active: remembered.active || seen_running,
@@ -180,6 +222,12 @@ impl Machine {
             maintenance: remembered.maintenance,
             peer_yielded: remembered.peer_yielded,
             services: Reconciler::new(remembered.observed),
+            address: if limits.shared.is_some() { Address::Unknown } else { Address::Own },
+            cut_off: false,
+            handing_over: false,
+            refused: false,
+            start_failed: false,
+            restart_alone: limits.shared.is_some_and(|shared| shared.restart_alone),
             rule: "",
         }
     }
@@ -236,23 +284,36 @@ impl Machine {
     pub fn settled(&self) -> bool {
         self.settled
     }
+    /// Where the address is that telephony follows.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+    /// The cluster was asked to give the address away, and has not answered.
+    pub fn handing_over(&self) -> bool {
+        self.handing_over
+    }
+    /// The last start of telephony failed, not long ago. Only of a pair that shares an address.
+    pub fn start_failed(&self) -> bool {
+        self.start_failed
+    }
+    /// Telephony could be started here: nothing says that it would fail, and nobody works on the pair.
+    pub fn able(&self) -> bool {
+        self.role != Role::Disabled && !self.maintenance && !self.start_failed && !self.services.is_dead()
+    }
     /// The peer and all references are silent.
     pub fn isolated(&self) -> bool {
-        self.role != Role::Disabled && self.situation().surroundings == Surroundings::Silent
+        self.role != Role::Disabled && self.surroundings() == Surroundings::Silent
     }
 
     /// Everything that the table looks at.
     pub fn situation(&self) -> Situation {
         Situation {
             role: self.role,
+            address: self.address,
             active: self.active,
             from: self.from,
             to: self.to,
-            surroundings: if self.ladder.silent() {
-                self.references.surroundings()
-            } else {
-                Surroundings::Seen
-            },
+            surroundings: self.surroundings(),
             maintenance: self.maintenance,
             settled: self.settled,
             peer_yielded: self.peer_yielded,
@@ -260,6 +321,20 @@ impl Machine {
             permitted: self.permitted,
             hold_down: self.hold_down,
             held: self.held,
+            died: self.services.is_dead(),
+            refused: self.refused,
+            // a start that failed is tried again whatever is wanted of telephony that ran and died
+            restarts: self.start_failed || self.restart_alone,
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        if self.cut_off {
+            Surroundings::Silent
+        } else if self.ladder.silent() {
+            self.references.surroundings()
+        } else {
+            Surroundings::Seen
         }
     }
 
@@ -321,10 +396,16 @@ impl Machine {
             Event::Retry => self.services.retry(),
             Event::Permit(permitted) => self.permitted = permitted,
             Event::Latch => self.latched = true,
-            Event::Acknowledge => self.latched = false,
-            Event::Maintenance(on) => self.maintenance = on,
-            Event::Observed(observed) => self.observed(observed, intents),
-            Event::Done { succeeded } => self.services.done(succeeded, limits.failures_counted),
+            Event::Acknowledge => {
+                self.latched = false;
+                self.was_seen_to();
+            }
+            Event::Maintenance(on) => {
+                self.maintenance = on;
+                self.was_seen_to();
+            }
+            Event::Observed(observed) => self.observed(limits, observed, intents),
+            Event::Done { succeeded } => self.done(limits, succeeded),
             Event::TakeOver if self.role == Role::Slave => {
                 self.peer_yielded = true;
                 self.set_active(limits, true, Cause::Command, intents);
@@ -340,6 +421,25 @@ impl Machine {
                 self.set_active(limits, true, Cause::Command, intents)
             }
             Event::TakeOver | Event::StandBy | Event::Yield | Event::Resume => {}
+            Event::Cluster { .. }
+            | Event::HandOver
+            | Event::NotTaken
+            | Event::AskAgain
+            | Event::Died
+            | Event::Forgive
+                if limits.shared.is_none() => {}
+            Event::Cluster { held, peer, isolated } => {
+                self.heard_of_the_address(limits, held, peer, isolated)
+            }
+            Event::HandOver => {
+                if self.address == Address::Held && !self.maintenance {
+                    self.hand_over(intents);
+                }
+            }
+            Event::NotTaken => self.not_taken(limits),
+            Event::AskAgain => self.refused = false,
+            Event::Died => self.died(),
+            Event::Forgive => self.start_failed = false,
         }
     }
 
@@ -354,25 +454,101 @@ impl Machine {
 
     fn judge(&mut self, limits: &Limits) {
         let verdict = self.ladder.verdict();
-        if verdict == self.to {
+        if !self.turned(limits, verdict) {
             return;
         }
-        (self.from, self.to) = (self.to, verdict);
-        self.settled = !limits.settles;
-        self.held = !limits.holds;
         if verdict == Verdict::Up && self.from != Verdict::Unknown && self.ladder.telephony_answers() {
             // its telephony was silent and answers again: it serves, whatever it had handed over
             self.peer_yielded = false;
         }
     }
 
-    fn observed(&mut self, observed: Observed, intents: &mut Vec<Intent>) {
+    /// Another verdict: what lasts begins anew with it.
+    fn turned(&mut self, limits: &Limits, verdict: Verdict) -> bool {
+        if verdict == self.to {
+            return false;
+        }
+        (self.from, self.to) = (self.to, verdict);
+        self.settled = !limits.settles;
+        self.held = !limits.holds;
+        true
+    }
+
+    fn observed(&mut self, limits: &Limits, observed: Observed, intents: &mut Vec<Intent>) {
         let before = self.services.observed();
+        let vanished = before == Observed::Running && observed == Observed::Stopped;
+        if vanished && self.serves() {
+            match limits.shared {
+                // it may be a look from before the start
+                Some(Shared { watched: true, .. }) => return,
+                Some(Shared { watched: false, .. }) => self.died(),
+                None => {}
+            }
+        }
         self.services.observe(observed);
         let started = before == Observed::Stopped && self.services.observed() == Observed::Running;
         let unwanted = self.services.desired() == Some(ServiceState::Stopped);
-        if started && unwanted && self.role == Role::Slave && !self.maintenance {
+        let passive = self.role == Role::Slave || self.address.is_shared();
+        if started && unwanted && passive && !self.maintenance {
             intents.push(Intent::StartedByHand);
+        }
+    }
+
+    fn done(&mut self, limits: &Limits, succeeded: bool) {
+        let state = self.services.in_flight();
+        self.services.done(succeeded, limits.failures_counted);
+        if limits.shared.is_some() && state == Some(ServiceState::Running) {
+            self.start_failed = !succeeded;
+            if !succeeded {
+                self.services.died();
+            }
+        }
+    }
+
+    /// Telephony follows the address, it is here, and nothing is under way.
+    fn serves(&self) -> bool {
+        self.address == Address::Held
+            && self.active
+            && !self.maintenance
+            && self.services.desired() == Some(ServiceState::Running)
+            && self.services.in_flight().is_none()
+            && !self.services.is_dead()
+    }
+
+    /// Somebody has looked at this node: what failed before may work now.
+    fn was_seen_to(&mut self) {
+        self.start_failed = false;
+        self.services.trust();
+    }
+
+    fn died(&mut self) {
+        if self.serves() {
+            self.services.died();
+        }
+    }
+
+    fn heard_of_the_address(&mut self, limits: &Limits, held: bool, peer: Verdict, isolated: bool) {
+        self.address = if held { Address::Held } else { Address::Elsewhere };
+        self.cut_off = isolated;
+        self.turned(limits, peer);
+        if !held {
+            self.refused = false;
+            let handed_back = std::mem::take(&mut self.handing_over) && self.role == Role::Slave;
+            self.hold_down |= handed_back && limits.holds_down;
+        }
+    }
+
+    /// The peer was not ready, whatever it seemed to be: it must be so for the hold time once more.
+    fn not_taken(&mut self, limits: &Limits) {
+        if std::mem::take(&mut self.handing_over) {
+            self.refused = true;
+            self.held = !limits.holds;
+        }
+    }
+
+    fn hand_over(&mut self, intents: &mut Vec<Intent>) {
+        if !std::mem::replace(&mut self.handing_over, true) {
+            intents.push(Intent::HandOver);
         }
     }
 
@@ -381,8 +557,13 @@ impl Machine {
         if row.id != self.rule {
             intents.push(Intent::Announce { rule: row, from: self.from, to: self.to });
         }
-        if let Move::Want(state) = row.services {
-            self.set_active(limits, state == ServiceState::Running, Cause::Verdict, intents);
+        match row.services {
+            Move::Keep => {}
+            Move::Want(state) => {
+                self.set_active(limits, state == ServiceState::Running, Cause::Verdict, intents);
+                self.services.revive();
+            }
+            Move::HandOver => self.hand_over(intents),
         }
         // the row that follows from the move itself says nothing new
         self.rule = self.rule().id;
@@ -392,8 +573,12 @@ impl Machine {
         self.services.want(Some(if active { ServiceState::Running } else { ServiceState::Stopped }));
         if self.active != active {
             self.active = active;
-            let handed_back = self.role == Role::Slave && !active;
-            self.hold_down |= handed_back && limits.holds_down;
+            if self.role == Role::Slave && self.address.is_shared() {
+                // a node that could serve and gave the address away did so on purpose
+                self.peer_yielded = active && self.to == Verdict::Up;
+            } else if self.role == Role::Slave {
+                self.hold_down |= !active && limits.holds_down;
+            }
             intents.push(Intent::Activity { active, cause });
         }
     }

@@ -6,6 +6,7 @@ mod acting;
 mod arriving;
 mod commands;
 mod replicating;
+mod sharing;
 mod status;
 mod timers;
 mod watching;
@@ -15,14 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use replicating::ChangeWaits;
+pub use sharing::Exclusive;
 pub use status::Status;
 
 use replicating::Replicating;
+use sharing::Sharing;
 
 use crate::event::{ActionId, Decision, Input, Output, Outputs, Record, Target};
 use crate::failback::{Failback, LastingDeadline};
 use crate::health::{Counts, REFERENCE_DOWN_AFTER, Rung, RungPolicy, Verdict};
-use crate::machine::{Event, Intent, Limits, Machine, Remembered};
+use crate::machine::{Event, Intent, Limits, Machine, Remembered, Shared};
 use crate::probing::Probing;
 use crate::role::{Role, RoleConfig};
 use crate::schedule::Schedule;
@@ -59,6 +62,8 @@ pub struct Policy {
     pub schedule: Option<Schedule>,
     /// Whether the master replicates when something changed, too.
     pub on_change: bool,
+    /// The pair shares one address, which telephony follows; `None`: each node has its own.
+    pub exclusive: Option<Exclusive>,
     /// The machine's time zone.
     pub zone: Arc<dyn Zone>,
 }
@@ -97,6 +102,7 @@ pub struct Node {
     hold_down: Option<LastingDeadline>,
     maintenance: Option<LastingDeadline>,
     replicating: Replicating,
+    sharing: Sharing,
     decision: Option<Decision>,
     alerts: Vec<&'static str>,
     /// The machine was down, and since then the slave was neither heard nor found to be dead.
@@ -112,6 +118,7 @@ impl std::fmt::Debug for Policy {
             .field("failback", &self.failback)
             .field("schedule", &self.schedule)
             .field("on_change", &self.on_change)
+            .field("exclusive", &self.exclusive)
             .finish_non_exhaustive()
     }
 }
@@ -140,8 +147,15 @@ impl Node {
         let same =
             |record: &Record| record.role == role.role() && record.remote_address == role.remote_address();
         let known = record.filter(same);
-        let record = known.clone().unwrap_or_else(|| Record::fresh(&role, generation + 1, now.wall));
+        let record = known.clone().unwrap_or_else(|| Node::begin(&policy, &role, generation + 1, now));
         Node { asked_to_write: known, ..Node::assemble(policy, role, record, observed, now) }
+    }
+
+    /// The record of a node that has just got this role.
+    fn begin(policy: &Policy, role: &RoleConfig, generation: u64, now: Now) -> Record {
+        let fresh = Record::fresh(role, generation, now.wall);
+        // with a shared address telephony belongs nowhere before the address is somewhere
+        Record { active: fresh.active && policy.exclusive.is_none(), ..fresh }
     }
 
     fn assemble(policy: Policy, role: RoleConfig, mut record: Record, observed: Observed, now: Now) -> Node {
@@ -152,6 +166,7 @@ impl Node {
             holds: !policy.failback.hold.is_zero(),
             holds_down: !policy.failback.hold_down.is_zero(),
             failures_counted: FAILURES_COUNTED,
+            shared: policy.exclusive.as_ref().map(Shared::from),
         };
         let hold_down = record.hold_down_until.map(|until| LastingDeadline::remembered(now, until));
         let maintenance = record.maintenance_until.map(|until| LastingDeadline::remembered(now, until));
@@ -173,7 +188,8 @@ impl Node {
             record.arrived = None;
         }
         let mut probing = Probing::default();
-        if let Some(peer) = role.peer() {
+        // where the pair shares an address its cluster tells of the peer
+        if let Some(peer) = role.peer().filter(|_| policy.exclusive.is_none()) {
             for (rung, policy) in &policy.rungs {
                 probing.add(now.mono, Target::Peer(*rung), peer, policy, policy.interval());
             }
@@ -204,6 +220,7 @@ impl Node {
             hold_down,
             maintenance,
             replicating,
+            sharing: Sharing::default(),
             decision: None,
             alerts: Vec::new(),
             away: false,
@@ -228,9 +245,9 @@ impl Node {
     }
 
     /// Goes on under another policy, as after a restart of the engine: nothing is forgotten that survives one, and no
-    /// service is changed by it. False, and nothing changed, while an action on telephony is under way.
+    /// service is changed by it. False, and nothing changed, while an action on telephony or a handover is under way.
     pub fn change_policy(&mut self, policy: Policy, now: Now) -> bool {
-        if self.machine.services().in_flight().is_some() {
+        if self.machine.services().in_flight().is_some() || self.machine.handing_over() {
             return false;
         }
         let observed = self.machine.services().observed();
@@ -239,6 +256,7 @@ impl Node {
         *self = Node {
             ids: self.ids,
             replicating,
+            sharing: self.sharing.anew(),
             asked_to_write: self.asked_to_write.take(),
             rewrite_at: self.rewrite_at,
             // the wall clock may have been set since they began: both of their clocks go on
@@ -268,8 +286,9 @@ impl Node {
             self.maintenance.as_ref().map(lasting),
             self.rewrite_at,
         ];
-        let replications = self.replicating.deadlines(self.now);
-        first.into_iter().chain(replications).flatten().chain([self.now.mono + LONGEST_SLEEP]).min()
+        let others =
+            self.replicating.deadlines(self.now).into_iter().chain(self.sharing.deadlines(self.now.mono));
+        first.into_iter().chain(others).flatten().chain([self.now.mono + LONGEST_SLEEP]).min()
     }
 
     /// One input; the answer is everything that is to be done now, in order.
@@ -296,8 +315,10 @@ impl Node {
             Input::Changed => self.changed(),
             Input::SlaveRests => self.slave_rests(),
             Input::Booted => self.away = true,
+            Input::Cluster(view) => self.cluster(view, &mut out),
             Input::Command(command) => self.command(command, &mut out),
         }
+        self.cluster_again(&mut out);
         self.outcomes(|probing| probing.overdue(now.mono), &mut out);
         self.timers(&mut out);
         self.watch_the_peer();
@@ -313,7 +334,8 @@ impl Node {
         self.probing.start_over(now);
         let noticed =
             self.policy.rungs.iter().map(|(_, policy)| policy.detection_worst()).max().unwrap_or_default();
-        for at in [&mut self.settle_at, &mut self.hold_at].into_iter().flatten() {
+        let waits = [&mut self.settle_at, &mut self.hold_at, &mut self.sharing.answer_by];
+        for at in waits.into_iter().flatten() {
             *at = (*at).max(now + noticed);
         }
     }
@@ -343,9 +365,11 @@ impl Node {
                 Intent::Announce { rule, from, to } => self.announce(rule.id, rule.why, from, to, out),
                 Intent::Activity { active, cause } => self.activity(active, cause, event, out),
                 Intent::SetServices(to) => self.set_services(to, out),
+                Intent::HandOver => self.hand_over(out),
                 Intent::StartedByHand => {
+                    let node = self.passive();
                     self.alert("started-by-hand", true, out, || {
-                        "telephony was started on this passive slave by something else than the engine; it is stopped".to_owned()
+                        format!("telephony was started on this {node} by something else than the engine; it is stopped")
                     });
                 }
             }
@@ -360,6 +384,11 @@ impl Node {
         let decision = Decision { time, generation, from, to, rule: rule.to_owned(), why: why.to_owned() };
         self.decision = Some(decision.clone());
         out.push(Output::Announce(decision));
+    }
+
+    /// How a person calls this node when telephony does not belong to it.
+    fn passive(&self) -> &'static str {
+        if self.policy.exclusive.is_some() { "node without the address" } else { "passive slave" }
     }
 
     fn verdict_changed(&mut self) {

@@ -70,6 +70,7 @@ pub fn modern() -> Policy {
         failback: MODERN_FAILBACK,
         schedule: None,
         on_change: true,
+        exclusive: None,
         zone: Arc::new(Utc),
     }
 }

@@ -452,6 +452,7 @@ impl Pair {
             Output::Announce(decision) => self.say(side, &format!("{} {}", decision.rule, decision.why)),
             Output::Alert { key, raised: true, text } => self.say(side, &format!("alert {key}: {text}")),
             Output::Alert { key, raised: false, .. } => self.say(side, &format!("alert {key} is over")),
+            Output::HandOver { .. } => self.say(side, "asks for a handover"),
             Output::Refused(refusal) => self.say(side, &format!("refused: {refusal}")),
         }
     }

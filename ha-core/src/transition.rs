@@ -1,16 +1,57 @@
 //! The one table that decides. Nothing that decides lives outside it.
 
-use std::fmt;
+mod readme;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use readme::markdown;
+pub use table::RULES;
 
 use crate::distribution::ServiceState;
 use crate::health::{Surroundings, Verdict};
 use crate::role::Role;
+
+/// Where the address is that phones know and that telephony follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// Each node has its own: there is none to follow.
+    Own,
+    /// The pair shares one, and the cluster has not said yet who holds it.
+    Unknown,
+    /// The pair shares one, and it is here.
+    Held,
+    /// The pair shares one, and it is not here.
+    Elsewhere,
+}
+
+impl Address {
+    /// All of them.
+    pub const ALL: [Address; 4] = [Address::Own, Address::Unknown, Address::Held, Address::Elsewhere];
+
+    /// The word that the table uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            Address::Own => "own",
+            Address::Unknown => "unknown",
+            Address::Held => "here",
+            Address::Elsewhere => "not here",
+        }
+    }
+
+    /// Whether the pair shares one address.
+    pub fn is_shared(self) -> bool {
+        self != Address::Own
+    }
+}
 
 /// Everything that a decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Situation {
     /// What this node is.
     pub role: Role,
+    /// Where the address is that telephony follows.
+    pub address: Address,
     /// Whether telephony belongs here now: a slave that took over, a master that has not handed over.
     pub active: bool,
     /// The verdict on the peer before the present one.
@@ -33,6 +74,12 @@ pub struct Situation {
     pub hold_down: bool,
     /// The peer has been `Up` for the hold time.
     pub held: bool,
+    /// Telephony that belongs here died, or could not be started. Only of a pair that shares an address.
+    pub died: bool,
+    /// The other node did not take the address when it was asked, a moment ago.
+    pub refused: bool,
+    /// Telephony that died is started again here when the other node cannot serve either.
+    pub restarts: bool,
 }
 
 /// What keeps a move from being made, or that nothing does.
@@ -58,11 +105,19 @@ pub enum Guard {
     HoldDown,
     /// The peer has not been up for the hold time.
     Hold,
+    /// The peer did not take the address a moment ago.
+    Refused,
+    /// Telephony died here, and the peer is heard.
+    Died,
+    /// Telephony died here, and the peer is silent or did not take the address.
+    DiedAlone,
+    /// The same, and it may not be started again here.
+    DiedForGood,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Guard; 10] = [
+    pub const ALL: [Guard; 14] = [
         Guard::Clear,
         Guard::Maintenance,
         Guard::Asking,
@@ -73,6 +128,10 @@ impl Guard {
         Guard::Policy,
         Guard::HoldDown,
         Guard::Hold,
+        Guard::Refused,
+        Guard::Died,
+        Guard::DiedAlone,
+        Guard::DiedForGood,
     ];
 
     /// The word that `status` uses.
@@ -88,6 +147,10 @@ impl Guard {
             Guard::Policy => "policy",
             Guard::HoldDown => "hold_down",
             Guard::Hold => "hold",
+            Guard::Refused => "refused",
+            Guard::Died => "died",
+            Guard::DiedAlone => "died alone",
+            Guard::DiedForGood => "died for good",
         }
     }
 
@@ -110,15 +173,31 @@ impl Guard {
             (s.latched, Guard::Latched),
             (!s.permitted, Guard::Policy),
             (s.hold_down, Guard::HoldDown),
+            (s.refused, Guard::Refused),
             (!s.held, Guard::Hold),
         ]
         .into_iter()
         .filter_map(|(in_the_way, guard)| in_the_way.then_some(guard))
     }
 
+    /// What is in the way of the one move that telephony which follows an address still has to make: to the other node.
+    fn of_handing_over(s: &Situation) -> Guard {
+        let is_heard = matches!(s.to, Verdict::Up | Verdict::Degraded);
+        match s.role {
+            _ if s.maintenance => Guard::Maintenance,
+            _ if s.address != Address::Held || !s.active => Guard::Clear,
+            _ if s.died && is_heard && !s.refused => Guard::Died,
+            _ if s.died && s.restarts => Guard::DiedAlone,
+            _ if s.died => Guard::DiedForGood,
+            Role::Slave if s.to == Verdict::Up => Guard::all_of_failback(s).next().unwrap_or(Guard::Clear),
+            _ => Guard::Clear,
+        }
+    }
+
     /// The one guard that the table's column speaks of.
     pub fn of(s: &Situation) -> Guard {
         match (s.role, s.active, s.to) {
+            (Role::Master | Role::Slave, ..) if s.address.is_shared() => Guard::of_handing_over(s),
             (Role::Slave, true, Verdict::Up) => Guard::all_of_failback(s).next().unwrap_or(Guard::Clear),
             (Role::Slave, true, _) | (Role::Disabled, ..) | (Role::Master, true, _) if !s.maintenance => {
                 Guard::Clear
@@ -135,12 +214,9 @@ pub enum Move {
     Keep,
     /// Bring it to this state, and the node's activity with it.
     Want(ServiceState),
+    /// Give the address to the other node; telephony stops here when it has left.
+    HandOver,
 }
-
-/// Start it.
-const START: Move = Move::Want(ServiceState::Running);
-/// Stop it.
-const STOP: Move = Move::Want(ServiceState::Stopped);
 
 /// One row. A situation matches exactly one; a test proves it.
 #[derive(Debug, PartialEq, Eq)]
@@ -149,6 +225,8 @@ pub struct Rule {
     pub id: &'static str,
     /// Roles it is for.
     pub roles: &'static [Role],
+    /// Where the address may be.
+    pub address: &'static [Address],
     /// Active, passive, or both.
     pub active: &'static [bool],
     /// Verdicts before.
@@ -167,6 +245,7 @@ impl Rule {
     /// Whether this row is for `situation`.
     pub fn matches(&self, situation: &Situation) -> bool {
         self.roles.contains(&situation.role)
+            && self.address.contains(&situation.address)
             && self.active.contains(&situation.active)
             && self.from.contains(&situation.from)
             && self.to.contains(&situation.to)
@@ -180,225 +259,4 @@ pub fn rule(situation: &Situation) -> &'static Rule {
         .iter()
         .find(|rule| rule.matches(situation))
         .expect("a test visits every situation and finds one row")
-}
-
-const DISABLED: &[Role] = &[Role::Disabled];
-const MASTER: &[Role] = &[Role::Master];
-const SLAVE: &[Role] = &[Role::Slave];
-const ACTIVE: &[bool] = &[true];
-const PASSIVE: &[bool] = &[false];
-const EITHER: &[bool] = &[true, false];
-const ANY: &[Verdict] = &Verdict::ALL;
-const UNKNOWN: &[Verdict] = &[Verdict::Unknown];
-const KNOWN: &[Verdict] = &[Verdict::Up, Verdict::Degraded, Verdict::Down];
-const DOWN: &[Verdict] = &[Verdict::Down];
-const NOT_UP: &[Verdict] = &[Verdict::Degraded, Verdict::Down];
-const UP: &[Verdict] = &[Verdict::Up];
-const DEGRADED: &[Verdict] = &[Verdict::Degraded];
-const EVERY: &[Guard] = &Guard::ALL;
-const CLEAR: &[Guard] = &[Guard::Clear];
-/// Anything but maintenance.
-const WORKING: &[Guard] = &[
-    Guard::Clear,
-    Guard::Asking,
-    Guard::Isolated,
-    Guard::Settling,
-    Guard::Yielded,
-    Guard::Latched,
-    Guard::Policy,
-    Guard::HoldDown,
-    Guard::Hold,
-];
-
-/// `R(id, roles, active, from, to, guards, move, sentence)`, so that a row is a line.
-macro_rules! rules {
-    ($($id:literal $roles:ident $active:ident $from:ident $to:ident $guards:expr, $services:expr, $why:literal;)*) => {
-        &[$(Rule { id: $id, roles: $roles, active: $active, from: $from, to: $to, guards: $guards, services: $services, why: $why },)*]
-    };
-}
-
-/// The failover and failback table. Entering a role changes nothing here: `configure` does what a role change does.
-#[rustfmt::skip]
-pub static RULES: &[Rule] = rules! {
-    "D1"  DISABLED EITHER  ANY      ANY      EVERY,                  Move::Keep, "this node is not part of a pair: nothing is decided";
-
-    "S0"  SLAVE    EITHER  ANY      UNKNOWN  WORKING,                Move::Keep, "no verdict on the master yet: wait";
-    "S1"  SLAVE    PASSIVE UNKNOWN  UP       WORKING,                STOP,       "master answers: stand by";
-    "S2"  SLAVE    PASSIVE KNOWN    UP       WORKING,                STOP,       "master answers again: stand by";
-    "S3"  SLAVE    PASSIVE UNKNOWN  DOWN     CLEAR,                  START,      "master does not answer: take over";
-    "S4"  SLAVE    PASSIVE KNOWN    DOWN     CLEAR,                  START,      "master stopped answering: take over";
-    "S5"  SLAVE    PASSIVE ANY      NOT_UP   &[Guard::Isolated],     Move::Keep, "master and all references are silent: this node is isolated and does not take over";
-    "S6"  SLAVE    PASSIVE ANY      NOT_UP   &[Guard::Asking],       Move::Keep, "master is silent: ask the references before deciding";
-    "S7"  SLAVE    PASSIVE ANY      DEGRADED &[Guard::Settling],     Move::Keep, "master's host answers, its telephony does not: give it time to restart";
-    "S8"  SLAVE    PASSIVE ANY      DEGRADED CLEAR,                  START,      "master's telephony stayed silent: take over";
-    "S9"  SLAVE    EITHER  ANY      ANY      &[Guard::Maintenance],  Move::Keep, "maintenance: nothing is started or stopped";
-    "S10" SLAVE    ACTIVE  ANY      UP       CLEAR,                  STOP,       "master is back and ready: hand back";
-    "S11" SLAVE    ACTIVE  ANY      UP       &[Guard::Hold],         Move::Keep, "master answers: keep serving until it has been ready for the hold time";
-    "S12" SLAVE    ACTIVE  ANY      UP       &[Guard::HoldDown],     Move::Keep, "master answers: keep serving, the last failback was too recent";
-    "S13" SLAVE    ACTIVE  ANY      UP       &[Guard::Policy],       Move::Keep, "master answers: keep serving until failback is asked for or its window opens";
-    "S14" SLAVE    ACTIVE  ANY      UP       &[Guard::Latched],      Move::Keep, "the pair flaps: keep serving until a person acknowledges";
-    "S15" SLAVE    ACTIVE  ANY      UP       &[Guard::Yielded],      Move::Keep, "master handed over on purpose: keep serving until it asks for failback";
-    "S16" SLAVE    ACTIVE  ANY      DOWN     CLEAR,                  START,      "master is down: keep serving";
-    "S17" SLAVE    ACTIVE  ANY      DEGRADED CLEAR,                  START,      "master's telephony is silent: keep serving";
-
-    "M0"  MASTER   EITHER  ANY      UNKNOWN  WORKING,                Move::Keep, "no verdict on the slave yet: go on";
-    "M1"  MASTER   ACTIVE  UNKNOWN  UP       WORKING,                Move::Keep, "slave answers: replicate to it";
-    "M2"  MASTER   ACTIVE  KNOWN    UP       WORKING,                Move::Keep, "slave is back: replicate again";
-    "M3"  MASTER   ACTIVE  UNKNOWN  DOWN     WORKING,                Move::Keep, "slave silent: keep serving alone";
-    "M4"  MASTER   ACTIVE  KNOWN    DOWN     WORKING,                Move::Keep, "slave lost: keep serving alone";
-    "M5"  MASTER   ACTIVE  ANY      DEGRADED WORKING,                Move::Keep, "slave's host answers and its telephony rests: go on";
-    "M6"  MASTER   PASSIVE ANY      UP       WORKING,                Move::Keep, "slave serves, telephony was handed over to it: stand by";
-    "M7"  MASTER   PASSIVE ANY      DOWN     CLEAR,                  START,      "slave lost after the handover: serve again";
-    "M8"  MASTER   PASSIVE ANY      NOT_UP   &[Guard::Isolated],     Move::Keep, "slave and all references are silent: this node is isolated and does not take telephony back";
-    "M9"  MASTER   PASSIVE ANY      NOT_UP   &[Guard::Asking],       Move::Keep, "slave is silent: ask the references before deciding";
-    "M10" MASTER   PASSIVE ANY      DEGRADED &[Guard::Settling],     Move::Keep, "slave's host answers, its telephony does not: give it time to restart";
-    "M11" MASTER   PASSIVE ANY      DEGRADED CLEAR,                  START,      "slave's telephony stayed silent after the handover: serve again";
-    "M12" MASTER   EITHER  ANY      ANY      &[Guard::Maintenance],  Move::Keep, "maintenance: nothing is started or stopped";
-};
-
-/// The table as Markdown, for the README; a test writes it there.
-pub fn markdown() -> String {
-    let mut out = String::from(
-        "| id | role | telephony | peer was | peer is | in the way | does | says |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for rule in RULES {
-        out.push_str(&format!("{rule}\n"));
-    }
-    out
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let roles: Vec<&str> = self.roles.iter().map(|role| role.word()).collect();
-        let active = match self.active {
-            [true] => "here",
-            [false] => "not here",
-            _ => "any",
-        };
-        let verdicts = |set: &[Verdict]| match set {
-            set if set.len() == Verdict::ALL.len() => "any".to_owned(),
-            set => {
-                set.iter().map(|verdict| format!("{verdict:?}").to_lowercase()).collect::<Vec<_>>().join(", ")
-            }
-        };
-        let guards = match self.guards {
-            set if set.len() == Guard::ALL.len() => "any".to_owned(),
-            set if set.len() == WORKING.len() => "not maintenance".to_owned(),
-            [Guard::Clear] => "nothing".to_owned(),
-            set => set.iter().map(|guard| guard.word()).collect::<Vec<_>>().join(", "),
-        };
-        let does = match self.services {
-            Move::Keep => "keep",
-            Move::Want(ServiceState::Running) => "start",
-            Move::Want(ServiceState::Stopped) => "stop",
-        };
-        write!(
-            f,
-            "| {} | {} | {active} | {} | {} | {guards} | {does} | {} |",
-            self.id,
-            roles.join(", "),
-            verdicts(self.from),
-            verdicts(self.to),
-            self.why
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_situation(mut visit: impl FnMut(Situation)) {
-        let surroundings =
-            [Surroundings::NotWatched, Surroundings::Seen, Surroundings::Asking, Surroundings::Silent];
-        for role in Role::ALL {
-            for (from, to) in Verdict::ALL.into_iter().flat_map(|from| Verdict::ALL.map(|to| (from, to))) {
-                for surroundings in surroundings {
-                    for bits in 0..256_u32 {
-                        let bit = |n: u32| bits & (1 << n) != 0;
-                        visit(Situation {
-                            role,
-                            active: bit(0),
-                            from,
-                            to,
-                            surroundings,
-                            maintenance: bit(1),
-                            settled: bit(2),
-                            peer_yielded: bit(3),
-                            latched: bit(4),
-                            permitted: bit(5),
-                            hold_down: bit(6),
-                            held: bit(7),
-                        });
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_situation_has_exactly_one_row() {
-        every_situation(|situation| {
-            let rows: Vec<&str> =
-                RULES.iter().filter(|rule| rule.matches(&situation)).map(|rule| rule.id).collect();
-            assert_eq!(rows.len(), 1, "{situation:?} matches {rows:?}");
-        });
-    }
-
-    #[test]
-    fn every_row_has_a_situation_and_an_id_of_its_own() {
-        let mut seen = std::collections::BTreeSet::new();
-        every_situation(|situation| {
-            seen.insert(rule(&situation).id);
-        });
-        let ids: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
-        assert_eq!(seen.len(), ids.len(), "unreachable or doubled rows: {ids:?} but {seen:?}");
-    }
-
-    #[test]
-    fn only_a_slave_stops_and_a_disabled_node_does_nothing() {
-        for rule in RULES {
-            if rule.services == STOP {
-                assert_eq!(rule.roles, SLAVE, "{}", rule.id);
-            }
-            if rule.roles == DISABLED {
-                assert_eq!(rule.services, Move::Keep, "{}", rule.id);
-            }
-        }
-    }
-
-    #[test]
-    fn a_latch_never_stands_in_the_way_of_a_takeover() {
-        every_situation(|situation| {
-            if situation.latched && situation.to == Verdict::Down && situation.role == Role::Slave {
-                let without = Situation { latched: false, ..situation };
-                assert_eq!(rule(&situation).id, rule(&without).id);
-            }
-        });
-    }
-
-    #[test]
-    fn the_readme_shows_this_table() {
-        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-        let text = test_files::read(readme);
-        let (begin, end) = ("<!-- transition table: begin -->\n", "<!-- transition table: end -->");
-        let (head, rest) = text.split_once(begin).expect("README.md has the begin mark");
-        let (_, tail) = rest.split_once(end).expect("README.md has the end mark");
-        let wanted = format!("{head}{begin}{}{end}{tail}", markdown());
-        if text != wanted {
-            test_files::write(readme, &wanted);
-            panic!("README.md showed another table; it has been rewritten: review the difference");
-        }
-    }
-
-    /// The table's copy in the README is a file; the core itself touches none.
-    #[allow(clippy::disallowed_methods)] // a test, not the core
-    mod test_files {
-        pub(super) fn read(path: &str) -> String {
-            std::fs::read_to_string(path).expect("README.md is there")
-        }
-        pub(super) fn write(path: &str, text: &str) {
-            std::fs::write(path, text).expect("README.md can be written");
-        }
-    }
 }

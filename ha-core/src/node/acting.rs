@@ -21,6 +21,9 @@ impl Node {
         if cause == Cause::Command {
             self.announce(id, why, self.machine.situation().from, self.machine.verdict(), out);
         }
+        if self.policy.exclusive.is_some() {
+            self.address_moved(active, out);
+        }
         if self.role.role() != Role::Slave {
             return;
         }
@@ -30,7 +33,8 @@ impl Node {
             let flaps = self.hold_down.is_some();
             let level = self.record.hold_down_level;
             self.record.hold_down_level = if flaps { (level + 1).min(HOLD_DOWN_LEVELS) } else { 0 };
-            if cause == Cause::Verdict {
+            // an address that was handed over on purpose is no failover
+            if cause == Cause::Verdict && !(self.policy.exclusive.is_some() && self.machine.peer_yielded()) {
                 let window =
                     chrono::Duration::from_std(failback.latch_window).unwrap_or(chrono::Duration::MAX);
                 self.record.failovers.retain(|time| now.wall - *time < window);
@@ -86,11 +90,16 @@ impl Node {
 
     pub(super) fn done(&mut self, failed: Option<String>, out: &mut Vec<Output>) {
         self.action = None;
+        let was_start = self.machine.services().in_flight() == Some(ServiceState::Running);
         self.step(Event::Done { succeeded: failed.is_none() }, out);
+        if was_start && self.policy.exclusive.is_some() {
+            self.start_was_tried();
+        }
         let failures = self.machine.services().failures();
         if failed.is_none() {
+            let node = self.passive();
             self.alert("started-by-hand", false, out, || {
-                "telephony is stopped again on this passive slave".to_owned()
+                format!("telephony is stopped again on this {node}")
             });
         }
         if self.machine.services().backing_off() {

@@ -7,6 +7,8 @@
 //! looked; and asked to stand by, it says so. When that is over while the master serves, telephony has come home; when it
 //! begins again, telephony is not here alone any more, and what follows it is the slave's until then. A slave that is dead
 //! when the master's machine comes up says nothing: then it counts as having served.
+//!
+//! Where the pair shares one address none of this is needed: telephony arrives with the address (`sharing.rs`).
 
 use super::Node;
 use crate::health::Verdict;
@@ -16,7 +18,8 @@ impl Node {
     /// Looks at the peer's verdict.
     pub(super) fn watch_the_peer(&mut self) {
         match self.role.role() {
-            _ if self.machine.maintenance() => {}
+            // with a shared address telephony arrives with the address
+            _ if self.policy.exclusive.is_some() || self.machine.maintenance() => {}
             Role::Disabled => {}
             Role::Master => self.watch_the_slave(),
             Role::Slave => self.watch_the_master(),
@@ -56,7 +59,7 @@ impl Node {
 
     /// The slave serves. A runbook that goes on here would undo what the slave's has done.
     pub(super) fn slave_serves(&mut self) {
-        if self.role.role() == Role::Master {
+        if self.role.role() == Role::Master && self.policy.exclusive.is_none() {
             self.record.peer_serves = true;
             self.record.arrived = None;
         }
@@ -64,6 +67,9 @@ impl Node {
 
     /// A slave of this generation has taken a replication, which none does that serves.
     pub(super) fn slave_was_heard(&mut self, generation: u64) {
+        if self.policy.exclusive.is_some() {
+            return;
+        }
         let before = self.record.peer_generation.replace(generation);
         self.record.peer_serves |= before.is_some_and(|before| before != generation);
         self.slave_rests();

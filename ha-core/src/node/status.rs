@@ -8,7 +8,7 @@ use crate::event::{Decision, Record};
 use crate::health::{Rung, RungVerdict, Verdict};
 use crate::role::RoleConfig;
 use crate::services::Observed;
-use crate::transition::Guard;
+use crate::transition::{Address, Guard};
 
 /// What operators and metrics see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Status {
     pub failback_ready_in: Option<Duration>,
     /// The word of the failback policy.
     pub failback_policy: &'static str,
+    /// Whether the address that the pair shares is here; `None`: it shares none, or its cluster has not said it yet.
+    pub address_held: Option<bool>,
     /// Why a change is not on the slave yet; `None`: no change is known that is not.
     pub change_waits: Option<ChangeWaits>,
 }
@@ -69,6 +71,11 @@ impl Node {
             failback_ready_in: knows.then(|| hold.unwrap_or_default().max(hold_down.unwrap_or_default())),
             failback_blocked_by: blocked_by,
             failback_policy: self.policy.failback.policy.word(),
+            address_held: match self.machine.address() {
+                Address::Own | Address::Unknown => None,
+                Address::Held => Some(true),
+                Address::Elsewhere => Some(false),
+            },
             change_waits: self.change_waits(),
         }
     }

@@ -36,6 +36,7 @@ impl Node {
                 text: "maintenance is over by its deadline: the engine decides again".to_owned(),
             });
         }
+        self.sharing_timers(out);
         self.permit(out);
         self.replicate_when_due(out);
         if self.held_back.as_ref().is_some_and(|held| held.until <= now.mono) {

@@ -30,6 +30,7 @@ fn world(name: &'static str, rungs: &[Rung], references: usize, timed: bool, aut
         holds: timed,
         holds_down: timed,
         failures_counted: 1,
+        shared: None,
     };
     World { name, limits, references, automatic }
 }

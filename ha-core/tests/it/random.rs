@@ -166,6 +166,7 @@ impl World {
                     );
                 }
                 Output::Announce(decision) => assert!(decision.generation <= node.record().generation),
+                Output::HandOver { id: ActionId(id), .. } => self.next(*id),
                 Output::Alert { .. } => {}
             }
         }

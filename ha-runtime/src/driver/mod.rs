@@ -323,6 +323,8 @@ impl Driver {
                     let _ = to_self.send(Message::Input(input)).await;
                 });
             }
+            // no distribution here shares an address
+            Output::HandOver { .. } => {}
             Output::Announce(decision) => {
                 tracing::info!("{} {}", decision.rule, decision.why);
                 self.keeper.decided(&decision);

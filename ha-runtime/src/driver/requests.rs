@@ -145,6 +145,10 @@ impl Driver {
         let to = if start { ServiceState::Running } else { ServiceState::Stopped };
         let status = self.node.status();
         let maintenance = status.record.maintenance_until.is_some();
+        if let Some(refusal) = self.node.refuses_to_start().filter(|_| start) {
+            let _ = answer.send(Err(Failure::guard(refusal)));
+            return;
+        }
         let wanted = match self.node.role().role() {
             Role::Slave | Role::Master => {
                 Some(if status.record.active { ServiceState::Running } else { ServiceState::Stopped })

@@ -23,6 +23,8 @@ impl Settings {
             failback: self.failback.clone(),
             schedule: scheduled.then(|| self.replication.schedule.clone()),
             on_change: self.replication.on_change,
+            // no distribution here shares an address
+            exclusive: None,
             zone,
         }
     }
