@@ -4,6 +4,9 @@
 //! Who holds the address is settled between the two nodes' clusters, quicker than a node decides anything; telephony
 //! follows the address. So a node's table reads a [`View`], and a cluster is told a [`Standing`].
 
+pub mod beat;
+pub mod native;
+
 use std::time::Duration;
 
 use crate::health::Verdict;

@@ -1,0 +1,575 @@
+//! Two nodes, two kernels, a network and an adversary, visited exhaustively: never are both entitled.
+//!
+//! A tick is a third of a lease: within it a direction that works delivers a beat. In each tick the adversary chooses which
+//! directions work, who sees a reference, who runs, in which order, where in the middle of a grant it stops, which beat
+//! arrives late, when a host loses power or an engine is killed, when somebody asks for a handover. It keeps to the
+//! assumption, and to nothing else: while both nodes run, a direction works or one of them sees no reference.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rustc_hash::FxHashSet;
+
+use super::*;
+
+const TICK: Duration = Duration::from_secs(1);
+/// All times are kept relative to this; what is older than it is as good as that old.
+const NOW: Stamp = Duration::from_secs(24);
+const LEASE: u32 = 3;
+const MARGIN: u32 = 2;
+
+fn config(rank: Rank, margin: u32) -> Config {
+    let terms = Terms { lease: TICK * LEASE, margin: TICK * margin, beat: TICK, permit: TICK };
+    Config { rank, terms, boot_wait: TICK * 7, probe_wait: TICK, references: true }
+}
+
+/// What the thread around a node is in the middle of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Pending {
+    Nothing,
+    /// The permit is in the kernel.
+    Permit,
+    /// The clock has been read.
+    Grant { lasts: Duration, first: bool },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Host {
+    /// `None`: no power, or no engine.
+    engine: Option<Native>,
+    pending: Pending,
+    /// What the kernel has.
+    lease_until: Stamp,
+    permit_until: Stamp,
+    disk: Remembered,
+    /// Sent by this host, held up on the way.
+    delayed: Option<Beat>,
+    restarts: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct World {
+    hosts: [Host; 2],
+    /// Sent by this host in the last tick, after the other one's turn, in a direction that worked.
+    wire: [Option<Beat>; 2],
+}
+
+enum Tick {
+    Fine,
+    /// Both were entitled.
+    Overlap,
+    /// The adversary broke its word.
+    Impossible,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Game {
+    margin: u32,
+    /// The adversary keeps to the assumption.
+    keeps: bool,
+    restarts: u8,
+    delays: bool,
+    handovers: bool,
+}
+
+impl Host {
+    fn start(&mut self, index: usize, margin: u32) {
+        let rank = if index == 0 { Rank::Primary } else { Rank::Standby };
+        // drawn at random: no two starts have the same
+        let session = 1 + index as u64 * 100 + u64::from(self.restarts);
+        let mut engine = Native::new(config(rank, margin), session, self.disk, NOW);
+        let mut out = Vec::new();
+        engine.handle(NOW, Event::Standing(Standing { able: true, carrying: false, maintenance: false }), &mut out);
+        engine.handle(NOW, Event::Link(true), &mut out);
+        self.engine = Some(engine);
+        self.pending = Pending::Nothing;
+        // the gate is built anew, closed
+        self.lease_until = Duration::ZERO;
+        self.permit_until = Duration::ZERO;
+    }
+
+    fn entitled(&self) -> bool {
+        self.lease_until > NOW
+    }
+}
+
+/// One turn of a host's loop, and what it sent.
+struct Turn<'a> {
+    host: &'a mut Host,
+    choices: &'a mut Choices,
+    /// What a reference says in this tick, once it has been asked.
+    reference: Option<bool>,
+    sent: bool,
+    loses_writes: bool,
+}
+
+/// A path through the tree of choices: replayed, then extended.
+#[derive(Default)]
+struct Choices {
+    path: Vec<(u8, u8)>,
+    at: usize,
+}
+
+impl Choices {
+    fn pick(&mut self, of: u8) -> u8 {
+        if self.at == self.path.len() {
+            self.path.push((0, of));
+        }
+        self.at += 1;
+        self.path[self.at - 1].0
+    }
+
+    /// To the next path; false: all have been.
+    fn next(&mut self) -> bool {
+        self.at = 0;
+        while let Some((choice, of)) = self.path.pop() {
+            if choice + 1 < of {
+                self.path.push((choice + 1, of));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Turn<'_> {
+    fn tell(&mut self, event: Event) {
+        let mut queue = VecDeque::from([event]);
+        while let Some(event) = queue.pop_front() {
+            let Some(engine) = &mut self.host.engine else { return };
+            let mut out = Vec::new();
+            engine.handle(NOW, event, &mut out);
+            for action in out {
+                match action {
+                    Action::Send => self.sent = true,
+                    Action::Ask => {
+                        if *self.reference.get_or_insert_with(|| self.choices.pick(2) == 0) {
+                            queue.push_back(Event::Answered { asked: NOW });
+                        }
+                    }
+                    // nobody answers: an adversary's network loses that, too
+                    Action::ProbeOwner | Action::Hold | Action::Drop | Action::Announce => {}
+                    Action::Permit => {
+                        self.host.permit_until = NOW + TICK;
+                        self.host.pending = Pending::Permit;
+                    }
+                    Action::Grant { lasts, first } => self.host.pending = Pending::Grant { lasts, first },
+                    Action::Close => {
+                        self.host.lease_until = Duration::ZERO;
+                        queue.push_back(Event::Closed);
+                    }
+                    // a disk may be slow, and lose what it was told last
+                    Action::Remember(remembered) => {
+                        if !self.loses_writes || self.choices.pick(2) == 0 {
+                            self.host.disk = remembered;
+                        }
+                    }
+                    Action::StartOver => panic!("nobody was set back"),
+                }
+            }
+        }
+    }
+
+    /// As much of a grant as the adversary lets it do at once.
+    fn finish(&mut self) {
+        while self.host.pending != Pending::Nothing {
+            if self.choices.pick(2) == 1 {
+                return;
+            }
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        match std::mem::replace(&mut self.host.pending, Pending::Nothing) {
+            Pending::Nothing => {}
+            Pending::Permit => self.tell(Event::Permitted(true)),
+            Pending::Grant { lasts, first } => {
+                let host = &mut *self.host;
+                // gone a permit's time after it was put there: within this tick or in the next
+                let permitted = host.permit_until >= NOW;
+                let open = host.lease_until > NOW;
+                let granted = permitted && (first || open);
+                if granted && !(first && open) {
+                    host.lease_until = NOW + lasts;
+                }
+                host.permit_until = Duration::ZERO;
+                self.tell(Event::Granted(granted));
+            }
+        }
+    }
+}
+
+impl World {
+    fn start(game: Game, epochs: [Remembered; 2]) -> World {
+        let host = |index: usize| {
+            let mut host = Host {
+                engine: None,
+                pending: Pending::Nothing,
+                lease_until: Duration::ZERO,
+                permit_until: Duration::ZERO,
+                disk: epochs[index],
+                delayed: None,
+                restarts: 0,
+            };
+            host.start(index, game.margin);
+            host
+        };
+        World { hosts: [host(0), host(1)], wire: [None, None] }
+    }
+
+    /// Every world that can follow a tick later; whether somebody was entitled beside another in between.
+    fn successors(&self, game: Game, mut visit: impl FnMut(World)) -> bool {
+        let mut choices = Choices::default();
+        let mut overlap = false;
+        loop {
+            let mut next = self.clone();
+            match next.tick(game, &mut choices) {
+                Tick::Impossible => {}
+                Tick::Overlap if game.keeps => return true,
+                Tick::Overlap | Tick::Fine => {
+                    overlap |= next.both_entitled();
+                    next.pass(game);
+                    visit(next);
+                }
+            }
+            if !choices.next() {
+                return overlap;
+            }
+        }
+    }
+
+    /// Both hosts' turns, in either order.
+    fn tick(&mut self, game: Game, choices: &mut Choices) -> Tick {
+        let order = if choices.pick(2) == 0 { [0, 1] } else { [1, 0] };
+        let mut sees = [false; 2];
+        let mut works = [None; 2];
+        let mut runs = [false; 2];
+        let mut overlap = false;
+        for index in order {
+            (runs[index], sees[index]) = self.run(index, &mut works, game, choices);
+            overlap |= self.both_entitled();
+        }
+        for index in 0..2 {
+            // sent after the other one's turn, or never: whether the direction works shows in the next tick
+            let works = *works[index].get_or_insert_with(|| choices.pick(2) == 0);
+            if !works {
+                self.wire[index] = None;
+            }
+        }
+        let parted = works == [Some(false); 2];
+        if game.keeps && runs == [true; 2] && parted && sees == [true; 2] {
+            return Tick::Impossible;
+        }
+        if overlap { Tick::Overlap } else { Tick::Fine }
+    }
+
+    /// Whether it ran, and saw a reference.
+    fn run(
+        &mut self,
+        index: usize,
+        works: &mut [Option<bool>; 2],
+        game: Game,
+        choices: &mut Choices,
+    ) -> (bool, bool) {
+        let other = 1 - index;
+        let restarts = self.hosts[index].restarts;
+        if self.hosts[index].engine.is_none() {
+            if choices.pick(2) == 1 {
+                return (false, false);
+            }
+            self.hosts[index].start(index, game.margin);
+        } else if restarts < game.restarts {
+            let fault = choices.pick(3);
+            if fault > 0 {
+                let host = &mut self.hosts[index];
+                (host.engine, host.pending, host.restarts) = (None, Pending::Nothing, restarts + 1);
+                if fault == 1 {
+                    // the power fails; when only the engine is killed, the kernel goes on
+                    host.lease_until = Duration::ZERO;
+                }
+                return (false, false);
+            }
+        }
+        // stopped for this tick: whatever the assumption says of the network, nobody is there to hear
+        if choices.pick(2) == 1 {
+            return (false, false);
+        }
+        let mut incoming = None;
+        if self.wire[other].is_some() {
+            if *works[other].get_or_insert_with(|| choices.pick(2) == 0) {
+                incoming = self.wire[other].take();
+                self.hosts[other].delayed = None;
+            } else {
+                let beat = self.wire[other].take();
+                if game.delays && choices.pick(2) == 1 {
+                    self.hosts[other].delayed = beat;
+                }
+            }
+        }
+        if game.delays && incoming.is_none() && self.hosts[other].delayed.is_some() && choices.pick(2) == 1 {
+            incoming = self.hosts[other].delayed.take();
+        }
+        let host = &mut self.hosts[index];
+        let mut turn = Turn { host, choices, reference: None, sent: false, loses_writes: game.restarts > 0 };
+        turn.tell(Event::LoopTurned(NOW));
+        if let Some(beat) = incoming {
+            turn.tell(Event::Beat { beat, received: NOW });
+        }
+        // in the middle of a grant the socket has just been drained
+        if turn.host.pending != Pending::Nothing {
+            turn.step();
+        }
+        turn.finish();
+        turn.tell(Event::Tick);
+        turn.finish();
+        let holds = turn.host.engine.as_ref().is_some_and(|engine| engine.act() == Act::Holds);
+        if game.handovers && holds && turn.choices.pick(2) == 1 {
+            turn.tell(Event::HandOver);
+        }
+        let (sent, saw) = (turn.sent, turn.reference == Some(true));
+        // one beat a turn, with what is so at its end
+        if let Some(engine) = host.engine.as_mut().filter(|_| sent) {
+            self.wire[index] = Some(engine.beat(NOW));
+        }
+        (true, saw)
+    }
+
+    /// A tick passes: everything is a tick older.
+    fn pass(&mut self, game: Game) {
+        let older = |stamp: &mut Stamp| *stamp = stamp.saturating_sub(TICK);
+        for index in 0..2 {
+            for beat in [&mut self.wire[index], &mut self.hosts[index].delayed].into_iter().flatten() {
+                beat.pass(older);
+                at_most(&mut beat.heard, LEASE);
+                at_most(&mut beat.number, LEASE);
+                stale(&mut beat.granted);
+                beat.alone_in = beat.alone_in.min(TICK * 2 * (LEASE + MARGIN));
+            }
+            let host = &mut self.hosts[index];
+            if game.restarts == 0 {
+                host.disk = Remembered::default();
+            }
+            older(&mut host.lease_until);
+            older(&mut host.permit_until);
+            if let Some(engine) = &mut host.engine {
+                engine.pass(older);
+                engine.simplify();
+            }
+            if host.lease_until <= NOW {
+                host.lease_until = Duration::ZERO;
+            }
+            if host.permit_until < NOW {
+                host.permit_until = Duration::ZERO;
+            }
+        }
+        self.level_epochs();
+    }
+
+    /// Only which epoch is greater matters, and by how little: they are brought down together.
+    fn level_epochs(&mut self) {
+        let mut seen: Vec<u64> = Vec::new();
+        self.each_epoch(|epoch| seen.push(*epoch));
+        seen.sort_unstable();
+        seen.dedup();
+        self.each_epoch(|epoch| {
+            *epoch = seen.iter().position(|one| one == epoch).expect("it was seen") as u64;
+        });
+    }
+
+    fn each_epoch(&mut self, mut visit: impl FnMut(&mut u64)) {
+        for index in 0..2 {
+            for beat in [&mut self.wire[index], &mut self.hosts[index].delayed].into_iter().flatten() {
+                visit(&mut beat.epoch);
+            }
+            let host = &mut self.hosts[index];
+            visit(&mut host.disk.epoch);
+            if let Some(engine) = &mut host.engine {
+                visit(&mut engine.remembered.epoch);
+                if let Some(peer) = &mut engine.peer {
+                    visit(&mut peer.beat.epoch);
+                }
+            }
+        }
+    }
+
+    fn both_entitled(&self) -> bool {
+        self.hosts.iter().all(Host::entitled)
+    }
+}
+
+impl Beat {
+    fn pass(&mut self, older: impl Fn(&mut Stamp)) {
+        older(&mut self.number);
+        older(&mut self.heard);
+        older(&mut self.granted);
+    }
+}
+
+/// A grant is for a claim of less than half a lease ago.
+fn stale(claim: &mut Stamp) {
+    if *claim + TICK * LEASE / 2 <= NOW {
+        *claim = Duration::ZERO;
+    }
+}
+
+/// What is older than so many ticks is as good as that old.
+fn at_most(stamp: &mut Stamp, ticks: u32) {
+    *stamp = (*stamp).max(NOW - TICK * ticks);
+}
+
+impl Native {
+    /// Forgets what makes no difference any more.
+    fn simplify(&mut self) {
+        let wait = LEASE + MARGIN;
+        let heard = self.peer.map_or(Duration::ZERO, |peer| peer.heard);
+        if let Some(peer) = &mut self.peer {
+            at_most(&mut peer.heard, wait);
+            at_most(&mut peer.beat.number, LEASE);
+            (peer.beat.heard, peer.beat.granted, peer.beat.alone_in, peer.beat.echo) = Default::default();
+            // only what is later than what was heard last prolongs a wait
+            let grace = TICK * LEASE * 4 / 10;
+            at_most(&mut self.surroundings.since, wait);
+            if self.surroundings.since <= heard + grace {
+                self.surroundings.since = Duration::ZERO;
+            }
+            at_most(&mut self.floor, wait);
+            if self.floor <= heard {
+                self.floor = Duration::ZERO;
+            }
+        }
+        if let Some(stranger) = &mut self.stranger {
+            at_most(&mut stranger.heard, wait);
+            at_most(&mut stranger.since, wait);
+            at_most(&mut stranger.number, LEASE + 1);
+        }
+        let holds = matches!(self.phase, Phase::Holds { .. } | Phase::Takes { .. });
+        // a grant brings its own acknowledgement, and whoever takes it alone has none that is young enough
+        self.acknowledged = self.acknowledged.filter(|_| holds);
+        if let Some((number, when)) = &mut self.acknowledged {
+            at_most(number, LEASE);
+            at_most(when, LEASE);
+        }
+        self.owner_probed = self.owner_probed.filter(|_| self.phase == Phase::Rests);
+        if let Some(probed) = &mut self.owner_probed {
+            at_most(probed, 5);
+        }
+        if let Some(answered) = &mut self.surroundings.answered {
+            at_most(answered, LEASE);
+            if *answered >= self.renews_from && (!holds || self.acknowledged.is_none_or(|(n, _)| n >= self.renews_from)) {
+                self.renews_from = Duration::ZERO;
+            }
+        }
+        at_most(&mut self.renews_from, LEASE);
+        if let Some(asked) = &mut self.surroundings.asked {
+            at_most(asked, 1);
+        }
+        if let Some(unanswered) = &mut self.surroundings.unanswered {
+            at_most(unanswered, 2);
+        }
+        stale(&mut self.granted);
+        if let Phase::Claims { since } = &mut self.phase {
+            at_most(since, 2);
+        }
+        at_most(&mut self.last_event, 3);
+        // every turn begins with them
+        self.last_beat = self.last_beat.min(NOW - TICK).max(NOW - TICK);
+        self.loop_turned = NOW - TICK;
+    }
+
+    fn pass(&mut self, older: impl Fn(&mut Stamp)) {
+        if let Some(peer) = &mut self.peer {
+            peer.beat.pass(&older);
+            older(&mut peer.heard);
+        }
+        if let Some(stranger) = &mut self.stranger {
+            for stamp in [&mut stranger.number, &mut stranger.heard, &mut stranger.since] {
+                older(stamp);
+            }
+        }
+        let surroundings = &mut self.surroundings;
+        older(&mut surroundings.since);
+        for stamp in [&mut surroundings.answered, &mut surroundings.asked, &mut surroundings.unanswered] {
+            stamp.as_mut().into_iter().for_each(&older);
+        }
+        if let Some((number, when)) = &mut self.acknowledged {
+            older(number);
+            older(when);
+        }
+        for stamp in [
+            &mut self.floor,
+            &mut self.granted,
+            &mut self.renews_from,
+            &mut self.last_beat,
+            &mut self.last_event,
+            &mut self.loop_turned,
+        ] {
+            older(stamp);
+        }
+        for stamp in [&mut self.granting, &mut self.owner_probed, &mut self.owner_seen] {
+            stamp.as_mut().into_iter().for_each(&older);
+        }
+        // it says nothing about who holds the address
+        self.announce_at = None;
+        self.failed_handovers = 0;
+        match &mut self.phase {
+            Phase::Rests => {}
+            Phase::Claims { since } => older(since),
+            Phase::Takes { by, .. } => {
+                if let By::Grant(claim) = by {
+                    older(claim);
+                }
+            }
+            Phase::Holds { until, offers, .. } => {
+                older(until);
+                offers.as_mut().into_iter().for_each(&older);
+            }
+            Phase::Gives { claim, since, .. } => {
+                older(claim);
+                older(since);
+            }
+        }
+    }
+}
+
+/// Visits every world that the adversary can bring about. How many there are, and the first in which both are entitled.
+fn explore(game: Game, epochs: [Remembered; 2], limit: usize) -> (usize, Option<World>) {
+    let first = World::start(game, epochs);
+    // two hashes of different seeds: that two worlds share both is out of the question
+    let mut seen: FxHashSet<(u64, u64)> = FxHashSet::default();
+    let mut waiting = vec![first];
+    while let Some(world) = waiting.pop() {
+        assert!(seen.len() <= limit, "more than {limit} worlds");
+        if seen.len() % 50_000 < 5 { println!("{} {}", seen.len(), waiting.len()); }
+               let overlap = world.successors(game, |next| {
+            if seen.insert(digest(&next)) {
+                waiting.push(next);
+            }
+        });
+        if overlap {
+            return (seen.len(), Some(world));
+        }
+    }
+    (seen.len(), None)
+}
+
+fn digest(world: &World) -> (u64, u64) {
+    use std::hash::{Hash, Hasher};
+    let of = |seed: u64| {
+        let mut hasher = rustc_hash::FxHasher::default();
+        seed.hash(&mut hasher);
+        world.hash(&mut hasher);
+        hasher.finish()
+    };
+    (of(1), of(0x9e37_79b9_7f4a_7c15))
+}
+
+const FRESH: [Remembered; 2] = [Remembered { epoch: 0, active: false }; 2];
+
+#[test]
+fn never_are_both_entitled() {
+    let game = Game { margin: MARGIN, keeps: true, restarts: 0, delays: false, handovers: false };
+    let (count, found) = explore(game, FRESH, 20_000_000);
+    println!("{count} worlds");
+    assert!(found.is_none(), "{found:#?}");
+}
