@@ -58,6 +58,8 @@ pub const PROFILE: Profile = Profile {
     // The documentation: never "a downtime of more than 5 minutes of their basic telephony service".
     promise: Duration::from_secs(300),
     same_subnet: None,
+    exclusive_address: false,
+    automatic_failback: true,
     followers: &[],
 };
 

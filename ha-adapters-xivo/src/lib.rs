@@ -66,6 +66,8 @@ pub const PROFILE: Profile = Profile {
     // The architecture page: never "a downtime of more than 5 minutes of their basic telephony service".
     promise: Duration::from_secs(300),
     same_subnet: Some("DHCP is replicated, so both nodes must serve one VoIP network"),
+    exclusive_address: false,
+    automatic_failback: true,
     followers: &[Follower::ContactCentre, Follower::MediaServers, Follower::Edge],
 };
 

@@ -27,7 +27,8 @@ pub struct View {
 
 impl View {
     /// At the start: nothing is held, nobody was heard.
-    pub const FIRST: View = View { held: false, peer: Verdict::Unknown, isolated: false, failed_handovers: 0 };
+    pub const FIRST: View =
+        View { held: false, peer: Verdict::Unknown, isolated: false, failed_handovers: 0 };
 }
 
 /// What a node tells its cluster of itself; the other node hears it.

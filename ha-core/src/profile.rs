@@ -49,6 +49,10 @@ pub struct Profile {
     pub promise: Duration,
     /// Why both nodes must be in one subnet; `None`: they need not be.
     pub same_subnet: Option<&'static str>,
+    /// Whether phones know one address, which only one of the two nodes may have; otherwise they know both nodes'.
+    pub exclusive_address: bool,
+    /// Whether a slave that serves hands back by itself where the settings do not say; otherwise a person says when.
+    pub automatic_failback: bool,
     /// What may stand beside the pair and has to follow telephony.
     pub followers: &'static [Follower],
 }

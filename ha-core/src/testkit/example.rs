@@ -39,5 +39,7 @@ pub const EXAMPLE: Profile = Profile {
     key_comment: "example",
     promise: Duration::from_secs(300),
     same_subnet: None,
+    exclusive_address: false,
+    automatic_failback: true,
     followers: &[],
 };

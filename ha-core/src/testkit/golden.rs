@@ -78,6 +78,12 @@ fn description(profile: &Profile, out: &mut String) -> std::fmt::Result {
     if let Some(why) = profile.same_subnet {
         writeln!(out, "one subnet: {why}")?;
     }
+    if profile.exclusive_address {
+        writeln!(out, "one address for both nodes")?;
+    }
+    if !profile.automatic_failback {
+        writeln!(out, "failback: when a person says so")?;
+    }
     writeln!(out, "role file: {}", profile.role_file)?;
     writeln!(out, "replication: {:?}, {}", profile.direction, profile.schedule)?;
     let round = profile.seed_round;

@@ -8,6 +8,7 @@ use ha_core::failback::{Failback, FailbackPolicy};
 use ha_core::health::RungPolicy;
 use ha_core::{DailyWindow, Profile, Schedule, preset};
 
+use super::cluster;
 use super::error::Invalid;
 use super::followers::{self, Sections};
 use super::quantity::{Rate, Span};
@@ -27,7 +28,7 @@ pub(super) fn refuse<T>(key: &'static str, why: impl Into<String>) -> Result<T, 
 }
 
 /// A set value, or what a preset says.
-fn or(set: Option<Span>, default: Duration) -> Duration {
+pub(super) fn or(set: Option<Span>, default: Duration) -> Duration {
     set.map_or(default, |span| span.0)
 }
 
@@ -35,12 +36,14 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
     let preset = file.preset.unwrap_or_default();
     let replication = replication(file.replication.unwrap_or_default(), preset, profile)?;
     let beside = Sections { cc: file.cc, xds: file.xds, edge: file.edge };
+    let probe = probe(file.probe.unwrap_or_default(), preset, profile)?;
+    let cluster = cluster::resolve(file.cluster, preset, !probe.reference.is_empty(), profile)?;
     let followers = followers::resolve(beside, file.release.as_deref(), preset, profile)?;
     Ok(Settings {
         preset,
         release: file.release,
-        probe: probe(file.probe.unwrap_or_default(), preset, profile)?,
-        failback: failback(file.failback.unwrap_or_default(), preset)?,
+        probe,
+        failback: failback(file.failback.unwrap_or_default(), preset, profile)?,
         // safety rules 6.4: a phone's usual 32 s (64 x T1 of RFC 3261, timer B)
         phones: Phones { give_up: or(file.phones.and_then(|phones| phones.give_up), secs(32)) },
         ssh: ssh(file.ssh.unwrap_or_default(), profile)?,
@@ -48,6 +51,7 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
         pbx: pbx(file.pbx.unwrap_or_default(), profile)?,
         alert: alert(file.alert.unwrap_or_default())?,
         api: api(file.api.unwrap_or_default())?,
+        cluster,
         followers,
         replication,
     })
@@ -72,7 +76,7 @@ fn probe(raw: raw::Probe, preset: Preset, profile: &Profile) -> Result<Probe, In
     };
     Ok(Probe {
         rungs: distinct(raw.rungs.unwrap_or(rungs))?,
-        reference: references(raw.reference.unwrap_or_default())?,
+        reference: hosts("probe.reference", raw.reference.unwrap_or_default(), REFERENCE)?,
         degraded_after: or(raw.degraded_after, preset::DEGRADED_AFTER),
         host: ladder(raw.host.unwrap_or_default(), host, &HOST)?,
         service: ladder(service, preset::MODERN_RUNG, &SERVICE)?,
@@ -97,19 +101,18 @@ fn distinct(rungs: Vec<Rung>) -> Result<Vec<Rung>, Invalid> {
     Ok(sorted)
 }
 
-fn references(texts: Vec<String>) -> Result<Vec<IpAddr>, Invalid> {
-    let key = "probe.reference";
+const REFERENCE: &str = "a router's or a server's address";
+
+/// Addresses of other machines, each once. `wanted` says what would be right.
+pub(super) fn hosts(key: &'static str, texts: Vec<String>, wanted: &str) -> Result<Vec<IpAddr>, Invalid> {
     let mut addresses = Vec::new();
     for text in texts {
         match text.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
             Ok(ip) if ip.is_loopback() => {
-                return refuse(
-                    key,
-                    format!("{ip} is this machine itself: give a router's or a server's address"),
-                );
+                return refuse(key, format!("{ip} is this machine itself: give {wanted}"));
             }
             Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
-                return refuse(key, format!("{text} is not one host: give a router's or a server's address"));
+                return refuse(key, format!("{text} is not one host: give {wanted}"));
             }
             Ok(ip) if addresses.contains(&ip) => return refuse(key, format!("{ip} is listed twice")),
             Ok(ip) => addresses.push(ip),
@@ -177,7 +180,7 @@ fn count(set: Option<u32>, default: u8, key: &'static str) -> Result<u8, Invalid
     }
 }
 
-fn failback(raw: raw::Failback, preset: Preset) -> Result<Failback, Invalid> {
+fn failback(raw: raw::Failback, preset: Preset, profile: &Profile) -> Result<Failback, Invalid> {
     let default = match preset {
         Preset::Modern => preset::MODERN_FAILBACK,
         Preset::Seed => preset::SEED_FAILBACK,
@@ -188,7 +191,8 @@ fn failback(raw: raw::Failback, preset: Preset) -> Result<Failback, Invalid> {
         Some(Ok(window)) => Some(window),
         None => None,
     };
-    let policy = match (raw.policy.unwrap_or(Policy::Automatic), window) {
+    let by_profile = if profile.automatic_failback { Policy::Automatic } else { Policy::Manual };
+    let policy = match (raw.policy.unwrap_or(by_profile), window) {
         (Policy::Automatic, _) => FailbackPolicy::Automatic,
         (Policy::Manual, _) => FailbackPolicy::Manual,
         (Policy::Window, Some(window)) => FailbackPolicy::Window(window),
@@ -298,7 +302,7 @@ fn ssh(raw: raw::Ssh, profile: &Profile) -> Result<Ssh, Invalid> {
     })
 }
 
-fn absolute(key: &'static str, set: Option<String>, default: &str) -> Result<PathBuf, Invalid> {
+pub(super) fn absolute(key: &'static str, set: Option<String>, default: &str) -> Result<PathBuf, Invalid> {
     let path = set.unwrap_or_else(|| default.to_owned());
     if !Path::new(&path).is_absolute() || path.contains('\0') {
         return refuse(key, format!("\"{path}\" is not an absolute path, as \"{default}\""));

@@ -4,6 +4,7 @@
 //! empty file is a complete configuration. An unknown key is an error: a misspelt guard would otherwise be off.
 
 mod check;
+mod cluster;
 mod error;
 mod followers;
 mod policy;
@@ -24,6 +25,7 @@ use ha_core::health::RungPolicy;
 use ha_core::{Profile, Schedule};
 use serde::{Deserialize, Serialize};
 
+pub use cluster::{Cluster, ClusterKind, Heartbeat};
 pub use error::{Place, SettingsError};
 pub use quantity::{QuantityError, Rate, Span};
 pub use release::release;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub alert: Alert,
     /// The HTTP interface.
     pub api: Api,
+    /// How the pair's one address is held; `None`: it is not, and with no distribution whose nodes have one each.
+    pub cluster: Option<Cluster>,
     /// What must follow telephony beside the pair: `[cc]`, `[xds]`, `[edge]`.
     pub followers: Followers,
 }

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ha_core::cluster::Terms;
 use ha_core::failback::FailbackPolicy;
 use ha_core::follow::{ContactCentre, Edge, MediaServers};
 use ha_core::health::RungPolicy;
 
+use super::cluster::{Kind, References};
 use super::quantity::Span;
-use super::{Policy, Settings, raw};
+use super::{Cluster, ClusterKind, Heartbeat, Policy, Settings, raw};
 
 /// The file that gives these settings.
 pub(super) fn spell_out(settings: &Settings) -> raw::File {
@@ -25,6 +27,7 @@ pub(super) fn spell_out(settings: &Settings) -> raw::File {
         pbx,
         alert,
         api,
+        cluster,
         followers,
     } = settings;
     let span = |duration: Duration| Some(Span(duration));
@@ -97,9 +100,39 @@ pub(super) fn spell_out(settings: &Settings) -> raw::File {
         }),
         alert: Some(raw::Alert { command: Some(alert.command.clone()) }),
         api: Some(raw::Api { listen: Some(api.listen.to_string()), token_file: path(&api.token_file) }),
+        cluster: cluster.as_ref().map(held),
         cc: followers.contact_centre.as_ref().map(contact_centre),
         xds: followers.media_servers.as_ref().map(media_servers),
         edge: followers.edge.as_ref().map(edge),
+    }
+}
+
+fn held(cluster: &Cluster) -> raw::Cluster {
+    let Cluster { kind, interface, key_file, paths, port, without_references } = cluster;
+    let span = |duration: Duration| Some(Span(duration));
+    let common = raw::Cluster {
+        interface: Some(interface.clone()),
+        key_file: Some(key_file.display().to_string()),
+        paths: Some(paths.iter().map(IpAddr::to_string).collect()),
+        port: Some(*port),
+        references: without_references.then_some(References::None),
+        ..raw::Cluster::default()
+    };
+    match *kind {
+        ClusterKind::Native(Terms { lease, margin, beat, permit }) => raw::Cluster {
+            kind: Some(Kind::Native),
+            lease: span(lease),
+            margin: span(margin),
+            beat: span(beat),
+            permit: span(permit),
+            ..common
+        },
+        ClusterKind::Heartbeat(Heartbeat { keepalive, deadtime }) => raw::Cluster {
+            kind: Some(Kind::Heartbeat),
+            keepalive: span(keepalive),
+            deadtime: span(deadtime),
+            ..common
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{Kind, References};
 use super::quantity::{Rate, Span};
 use super::{Policy, Preset, Rung, Transport};
 
@@ -32,6 +33,7 @@ section!(File {
     pbx: Pbx,
     alert: Alert,
     api: Api,
+    cluster: Cluster,
     cc: ContactCentre,
     xds: MediaServers,
     edge: Edge,
@@ -82,6 +84,20 @@ section!(Postgres { local: String, remote: String });
 section!(Pbx { manage: bool, confd: String, auth: String, key_file: String });
 section!(Alert { command: Vec<String>, });
 section!(Api { listen: String, token_file: String });
+section!(Cluster {
+    kind: Kind,
+    interface: String,
+    key_file: String,
+    paths: Vec<String>,
+    port: u16,
+    references: References,
+    lease: Span,
+    margin: Span,
+    beat: Span,
+    permit: Span,
+    keepalive: Span,
+    deadtime: Span,
+});
 section!(ContactCentre {
     automatic: bool,
     master: String,

@@ -145,7 +145,7 @@ fn a_shorter_interval_takes_the_defaults_of_its_rung_with_it() {
 fn an_unknown_key_is_named_with_file_and_line() {
     for (text, place, name) in [
         ("\nfallback = 1", "/etc/pbx-ha/pbx-ha.toml:2: fallback: ", "unknown field `fallback`"),
-        ("[cluster]\n", "/etc/pbx-ha/pbx-ha.toml:1: cluster: ", "unknown field `cluster`"),
+        ("[clusters]\n", "/etc/pbx-ha/pbx-ha.toml:1: clusters: ", "unknown field `clusters`"),
         (
             "[probe]\n[probe.host]\n\nintervall = \"1s\"",
             "/etc/pbx-ha/pbx-ha.toml:4: probe.host.intervall: ",
@@ -334,4 +334,5 @@ fn a_release_that_there_is_not_is_refused_with_those_that_there_are() {
     assert!(refusal(&ha_adapters_wazo::Wazo).ends_with("leave the key out: all releases are alike"));
 }
 
+mod cluster;
 mod followers;
