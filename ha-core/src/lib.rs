@@ -23,6 +23,7 @@ pub mod runbook;
 pub mod scenario;
 pub mod schedule;
 pub mod services;
+pub mod shell_vars;
 pub mod sim;
 #[cfg(feature = "testkit")]
 pub mod testkit;
