@@ -14,7 +14,6 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod role_change;
-mod role_file;
 
 use ha_core::{Effect, Profile, Role, RoleChange, RoleConfig, RoleError};
 
@@ -73,7 +72,7 @@ impl Sysconfd {
     ///
     /// Name the file, what is wrong in it and what would be right.
     pub fn parse_role(&self, text: Option<&str>) -> Result<RoleConfig, RoleError> {
-        role_file::parse(self.profile.role_file, text)
+        ha_core::role_file::parse(self.profile.role_file, text)
     }
 
     /// Everything that a role change does, in the order in which it protects.

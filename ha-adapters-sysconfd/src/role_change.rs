@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use ha_core::effect::{Block, Command, OnFailure};
 use ha_core::profile::{ServicePlan, SipPlan};
-use ha_core::{Effect, Role, RoleChange, RoleConfig, ServiceState};
+use ha_core::{Effect, Role, RoleChange, RoleConfig, ServiceState, role_file};
 
-use crate::{SlaveLine, Sysconfd, role_file};
+use crate::{SlaveLine, Sysconfd};
 
 /// sysconfd's files, removed and created with the role.
 const CRON_MASTER: &str = "/etc/cron.d/xivo-ha-master";

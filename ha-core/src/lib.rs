@@ -19,6 +19,7 @@ mod probing;
 pub mod profile;
 pub mod replication;
 pub mod role;
+pub mod role_file;
 pub mod runbook;
 pub mod scenario;
 pub mod schedule;

@@ -1,8 +1,8 @@
-//! `ha.conf`: which role, with whom.
+//! The role file of the products, `ha.conf`: which role, with whom.
 
 use serde::{Deserialize, Serialize};
 
-use ha_core::{RoleConfig, RoleError};
+use crate::role::{RoleConfig, RoleError};
 
 /// What the products write, and read as well: these two keys, in this order. A key it does not know is refused rather than lost.
 #[derive(Serialize, Deserialize)]
@@ -16,8 +16,12 @@ struct HaConf {
 const RIGHT: &str = "right is {\"node_type\": \"master\", \"remote_address\": \"the slave's address\"}, or slave with the \
     master's address, or disabled with \"\"; correct it, or remove it and run `configure`";
 
-/// The role that the file names. `None` (no file, as on every new machine) is `disabled`.
-pub(crate) fn parse(path: &'static str, text: Option<&str>) -> Result<RoleConfig, RoleError> {
+/// The role that the text of the file at `path` names. `None` (no file, as on every new machine) is `disabled`.
+///
+/// # Errors
+///
+/// Name the file, what is wrong in it and what would be right.
+pub fn parse(path: &'static str, text: Option<&str>) -> Result<RoleConfig, RoleError> {
     let Some(text) = text else { return Ok(RoleConfig::Disabled) };
     let conf: HaConf = serde_json::from_str(text)
         .map_err(|err| RoleError::BadFile { file: path, why: format!("{err}; {RIGHT}") })?;
@@ -25,7 +29,7 @@ pub(crate) fn parse(path: &'static str, text: Option<&str>) -> Result<RoleConfig
 }
 
 /// The file's text: a plain JSON dump without a line end.
-pub(crate) fn render(role: &RoleConfig) -> String {
+pub fn render(role: &RoleConfig) -> String {
     // serde_json's own form has no space after the separators; the product's has one
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     format!(
@@ -37,7 +41,7 @@ pub(crate) fn render(role: &RoleConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ha_core::Role;
+    use crate::role::Role;
 
     use super::*;
 
