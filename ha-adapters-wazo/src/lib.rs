@@ -45,6 +45,7 @@ pub const PROFILE: Profile = Profile {
     scripts: SCRIPTS,
     // sysconfd's file
     role_file: "/etc/xivo/ha.conf",
+    conf_file: None,
     restart: services::RESTART,
     // The documentation, "Master node": on the master, then on the slave once the replication has been there.
     restart_after: &[

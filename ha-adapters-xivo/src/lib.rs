@@ -53,6 +53,7 @@ pub const PROFILE: Profile = Profile {
     key_file: "/var/lib/xivo-auth-keys/xivo-upgrade-key.yml",
     scripts: SCRIPTS,
     role_file: "/etc/xivo/ha.conf",
+    conf_file: None,
     restart: services::RESTART,
     // The administration page: "once the master node is configured", and "once the master node is disabled".
     restart_after: &[

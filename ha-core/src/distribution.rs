@@ -1,5 +1,9 @@
 //! The whole surface of an adapter.
 
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
 use crate::effect::Effect;
 use crate::follow::{Edge, EnvFile, Followers, Side, Step};
 use crate::profile::Profile;
@@ -27,6 +31,22 @@ pub trait Distribution: Send + Sync {
     /// Everything that a role change does, in the order in which it protects.
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect>;
 
+    /// What the pair shares once this node is `to`: what its file [`Profile::conf_file`] says (`None`: there is none),
+    /// with what is wished. `node` is this machine's name (`uname -n`). `None`: the pair shares nothing.
+    ///
+    /// # Errors
+    ///
+    /// The file or the wish says what cannot be; what would be right. Nothing is changed.
+    fn share(
+        &self,
+        _conf: Option<&str>,
+        _wish: &Wish,
+        _to: &RoleConfig,
+        _node: &str,
+    ) -> Result<Option<Shared>, ShareError> {
+        Ok(None)
+    }
+
     /// What brings telephony to `to` on a node of that role.
     fn set_services(&self, to: ServiceState, _role: Role) -> Vec<Effect> {
         self.profile().set_services(to)
@@ -50,6 +70,48 @@ pub trait Distribution: Send + Sync {
     }
 }
 
+/// What the nodes of a pair with one address must agree on; the product's own file has it too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The address that phones know; `None`: there is no cluster.
+    pub cluster_ip: Option<IpAddr>,
+    /// What `uname -n` says on the node that serves in peace.
+    pub primary_node: String,
+    /// What it says on the other one.
+    pub standby_node: String,
+    /// Whether anything is copied.
+    pub synch: Synch,
+}
+
+/// `HASYNCH` (`domain.md` 5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synch {
+    /// The node that does not serve fetches what the other one has.
+    Lazy,
+    /// Nothing is copied.
+    Loose,
+}
+
+/// What is to become of [`Shared`]; `None`: it stays as the product's file has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// See [`Shared::cluster_ip`].
+    pub cluster_ip: Option<IpAddr>,
+    /// See [`Shared::primary_node`].
+    pub primary_node: Option<String>,
+    /// See [`Shared::standby_node`].
+    pub standby_node: Option<String>,
+    /// See [`Shared::synch`].
+    pub sync: Option<Synch>,
+}
+
+/// What the pair would share cannot be: which value, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ShareError(pub String);
+
 /// A role change and the settings that it depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct RoleChange<'a> {
@@ -57,6 +119,8 @@ pub struct RoleChange<'a> {
     pub from: &'a RoleConfig,
     /// What it is to be.
     pub to: &'a RoleConfig,
+    /// What [`Distribution::share`] gave for it.
+    pub shared: Option<&'a Shared>,
     /// Whether the scripts' cron lines are wanted (the `seed` preset; a running daemon needs none).
     pub cron: bool,
     /// Whether the master reaches the slave's PostgreSQL over TCP, so that the slave must let it in.

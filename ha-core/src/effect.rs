@@ -60,6 +60,14 @@ pub enum Effect {
         /// Run once, only when a file changed (and again when the change is undone).
         then: Option<Command>,
     },
+    /// Set variables in a file that a shell reads; every other byte stays ([`crate::shell_vars`]). A file that does not
+    /// exist is created with mode 0644.
+    SetVariables {
+        /// Where.
+        path: String,
+        /// Names and values, which a shell takes as written.
+        variables: Vec<(String, String)>,
+    },
     /// Set the SIP registration expiry over the PBX's API, former values stored; `None` restores them.
     SipExpiry(Option<SipTimers>),
     /// Point every registrar's backup fields at this address over the PBX's API, former values stored; `None` restores them.
@@ -138,6 +146,10 @@ impl fmt::Display for Effect {
                 let then = then.iter().map(|then| format!("if that changed anything: run {then}"));
                 let lines: Vec<String> = blocks.iter().map(Block::to_string).chain(then).collect();
                 f.write_str(&lines.join("\n"))
+            }
+            Effect::SetVariables { path, variables } => {
+                write!(f, "set in {path}, everything else as it is")?;
+                variables.iter().try_for_each(|(name, value)| write!(f, "\n    | {name}={value}"))
             }
             Effect::SipExpiry(Some(t)) => write!(
                 f,

@@ -37,6 +37,8 @@ pub struct Profile {
     pub scripts: &'static [(&'static str, Script)],
     /// The role file's path.
     pub role_file: &'static str,
+    /// The product's own file with what the pair shares; see [`Distribution::share`](crate::Distribution::share).
+    pub conf_file: Option<&'static str>,
     /// Restarts the whole PBX where the documents order it (`--restart-services`).
     pub restart: &'static [Step],
     /// The role changes after which they order it.

@@ -35,8 +35,8 @@ struct Variable<'t> {
 }
 
 impl<'t> ShellVars<'t> {
-    /// Finds the variables. What their values mean is looked at by [`ShellVars::value`] only: those that nobody asks for
-    /// may be whatever a shell makes of them.
+    /// Finds the variables. What their values mean is looked at by [`ShellVars::value`] only: one that nobody asks for
+    /// may name other variables.
     ///
     /// # Errors
     ///
@@ -147,8 +147,14 @@ fn is_name(name: &str) -> bool {
     !name.starts_with(|first: char| first.is_ascii_digit()) && !name.is_empty() && name.bytes().all(in_name)
 }
 
+/// What a shell runs or expands; where it ends, on this line or on another, is a language of its own.
+fn substitutes(word: &str) -> bool {
+    ["`", "$(", "${", "$["].iter().any(|begin| word.contains(begin))
+}
+
 /// Where the first word of `rest` is, without its quotes, and which quotes these are.
 fn word(rest: &str) -> Result<(Range<usize>, Option<char>), &'static str> {
+    const SUBSTITUTES: &str = "a shell would evaluate it, ` or $( ): write the value as it is meant";
     const UNENDED: &str = "goes on in the next line: write the value, and its quotes, in one line";
     if let Some(quote @ ('"' | '\'')) = rest.chars().next() {
         let mut escaped = false;
@@ -157,10 +163,16 @@ fn word(rest: &str) -> Result<(Range<usize>, Option<char>), &'static str> {
             escaped = quote == '"' && c == '\\' && !escaped;
             closes
         });
+        if quote == '"' && substitutes(&rest[..end.map_or(rest.len(), |end| end + 1)]) {
+            return Err(SUBSTITUTES);
+        }
         return end.map(|end| (1..end + 1, Some(quote))).ok_or(UNENDED);
     }
     let end = rest.find([' ', '\t', ';', '&', '|', '<', '>', '(', ')']).unwrap_or(rest.len());
     let word = &rest[..end];
+    if substitutes(&rest[..rest.len().min(end + 1)]) {
+        return Err(SUBSTITUTES);
+    }
     // quotes in the middle may hold what ends a word, or the line end
     if word.contains(['"', '\'']) {
         return Err("has quotes within its value: write the whole value between one pair of quotes");

@@ -38,10 +38,15 @@ fn a_value_is_what_a_shell_takes_it_for() {
 #[test]
 fn what_a_shell_would_evaluate_is_refused_with_its_line() {
     for (text, says) in [
-        ("\nKEY=$(reboot)", "line 2: KEY=$(reboot): a shell would run what stands behind"),
-        ("KEY=`reboot`", "line 1: KEY=`reboot`: a shell would evaluate"),
+        ("\nKEY=$(reboot)", "line 2: KEY=$(reboot): a shell would evaluate it"),
+        ("KEY=`reboot`", "line 1: KEY=`reboot`: a shell would evaluate it, ` or $( )"),
         ("KEY=$HOME/x", "line 1: KEY=$HOME/x: a shell would evaluate"),
         ("KEY=\"$HOME\"", "line 1: KEY=$HOME: a shell would evaluate"),
+        ("KEY=\"$(reboot)\"", "line 1: KEY=\"$(reboot)\": a shell would evaluate it"),
+        // where these end is another line's affair
+        ("A=`\nKEY=value\n`", "line 1: A=`: a shell would evaluate it"),
+        ("A=\"$(\"\nKEY=value\n\")\"", "line 1: A=\"$(\": a shell would evaluate it"),
+        ("A=${B\nKEY=value", "line 1: A=${B: a shell would evaluate it"),
         ("KEY=a\\b", "line 1: KEY=a\\b: a shell would evaluate"),
         ("KEY=~/x", "line 1: KEY=~/x: a shell would evaluate"),
         ("KEY=two words", "line 1: KEY=two words: a shell would run"),
@@ -70,7 +75,7 @@ fn what_a_shell_would_evaluate_is_refused_with_its_line() {
 
 #[test]
 fn the_value_of_a_variable_that_nobody_asks_for_is_the_shells_affair() {
-    assert_eq!(value("A=$HOME\nB=\"$(date)\"\nC=`x`\nKEY=value", "KEY").as_deref(), Some("value"));
+    assert_eq!(value("A=$HOME/x\nB=\"$USER\"\nC='`$(date)'\nKEY=value", "KEY").as_deref(), Some("value"));
 }
 
 #[test]

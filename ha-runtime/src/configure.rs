@@ -58,6 +58,7 @@ fn effects(context: &Context, wanted: &RoleRequest, from: &RoleConfig, to: &Role
     context.distribution.apply_role(&RoleChange {
         from,
         to,
+        shared: None,
         cron: settings.preset == Preset::Seed,
         database_over_tcp: settings.replication.database_transport == Transport::Tcp,
         manage_pbx: settings.pbx.manage,

@@ -196,6 +196,7 @@ fn every_change(roles: &[RoleConfig]) -> impl Iterator<Item = RoleChange<'_>> {
             (0..16_u8).map(move |bits| RoleChange {
                 from,
                 to,
+                shared: None,
                 cron: switch[usize::from(bits & 1)],
                 database_over_tcp: switch[usize::from(bits >> 1 & 1)],
                 manage_pbx: switch[usize::from(bits >> 2 & 1)],
@@ -209,7 +210,9 @@ fn every_change(roles: &[RoleConfig]) -> impl Iterator<Item = RoleChange<'_>> {
 fn paths_are_absolute(effects: &[Effect], told: &str) {
     for effect in effects {
         let paths: Vec<&str> = match effect {
-            Effect::WriteFile { path, .. } | Effect::RemoveFile { path } => vec![path],
+            Effect::WriteFile { path, .. }
+            | Effect::RemoveFile { path }
+            | Effect::SetVariables { path, .. } => vec![path],
             Effect::SetBlocks { blocks, .. } => blocks.iter().map(|block| block.path.as_str()).collect(),
             Effect::Run(_)
             | Effect::RunUnless { .. }
@@ -237,6 +240,7 @@ fn commands_are_bounded(effects: &[Effect], told: &str) {
             Effect::SetBlocks { then, .. } => then.iter().collect(),
             Effect::WriteFile { .. }
             | Effect::RemoveFile { .. }
+            | Effect::SetVariables { .. }
             | Effect::SipExpiry(_)
             | Effect::BackupRegistrars(_)
             | Effect::SynchronizeDevices => vec![],
@@ -268,6 +272,7 @@ fn entering_comes_last(effects: &[Effect], profile: &Profile, told: &str) {
         Effect::Run(_)
         | Effect::RunUnless { .. }
         | Effect::SetBlocks { .. }
+        | Effect::SetVariables { .. }
         | Effect::SipExpiry(_)
         | Effect::BackupRegistrars(_)
         | Effect::SynchronizeDevices => true,

@@ -33,6 +33,7 @@ pub const EXAMPLE: Profile = Profile {
     key_file: "/etc/example/key.yml",
     scripts: &[],
     role_file: "/etc/example/role",
+    conf_file: None,
     restart: &[],
     restart_after: &[],
     resync: &[],

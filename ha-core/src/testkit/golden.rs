@@ -36,6 +36,7 @@ pub fn plain<'a>(from: &'a RoleConfig, to: &'a RoleConfig) -> RoleChange<'a> {
     RoleChange {
         from,
         to,
+        shared: None,
         cron: false,
         database_over_tcp: false,
         manage_pbx: true,
@@ -85,6 +86,9 @@ fn description(profile: &Profile, out: &mut String) -> std::fmt::Result {
         writeln!(out, "failback: when a person says so")?;
     }
     writeln!(out, "role file: {}", profile.role_file)?;
+    if let Some(file) = profile.conf_file {
+        writeln!(out, "what the pair shares: {file}")?;
+    }
     writeln!(out, "replication: {:?}, {}", profile.direction, profile.schedule)?;
     let round = profile.seed_round;
     let (spacing, every) = (round.spacing.as_secs(), round.every.as_secs());

@@ -13,6 +13,7 @@ use crate::role::Role;
 pub(super) struct Model {
     pub(super) files: BTreeMap<String, String>,
     blocks: BTreeMap<(String, Option<String>), Vec<String>>,
+    variables: BTreeMap<(String, String), String>,
     expiry: Option<SipTimers>,
     registrars: Option<IpAddr>,
 }
@@ -40,6 +41,12 @@ impl Model {
                         } else {
                             self.blocks.insert(place, block.lines.clone());
                         }
+                    }
+                }
+                Effect::SetVariables { path, variables } => {
+                    for (name, value) in variables {
+                        let place = (path.clone(), name.clone());
+                        self.variables.insert(place, value.clone());
                     }
                 }
                 Effect::SipExpiry(timers) => self.expiry = *timers,

@@ -165,6 +165,7 @@ impl Place {
         let change = RoleChange {
             from: &RoleConfig::Disabled,
             to: &to,
+            shared: None,
             cron: false,
             database_over_tcp: false,
             manage_pbx: false,

@@ -78,6 +78,7 @@ pub(super) fn effects(context: &Context, role: &RoleConfig) -> Vec<Effect> {
     context.distribution.apply_role(&RoleChange {
         from: role,
         to: role,
+        shared: None,
         cron: settings.preset == Preset::Seed,
         database_over_tcp: settings.replication.database_transport == Transport::Tcp,
         manage_pbx: false,
@@ -177,6 +178,7 @@ fn path_of(effect: &Effect) -> Option<&str> {
         Effect::Run(_)
         | Effect::RunUnless { .. }
         | Effect::SetBlocks { .. }
+        | Effect::SetVariables { .. }
         | Effect::SipExpiry(_)
         | Effect::BackupRegistrars(_)
         | Effect::SynchronizeDevices => None,

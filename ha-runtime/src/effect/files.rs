@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use ha_core::effect::Block;
+use ha_core::shell_vars::{NotData, ShellVars};
 use serde::{Deserialize, Serialize};
 
 use super::blocks::{self, BlockError};
@@ -55,6 +56,22 @@ pub enum FileError {
         path: PathBuf,
         /// Why.
         source: BlockError,
+    },
+    /// A shell would take the file, or a value, otherwise than as written.
+    #[error("{}: {source}", path.display())]
+    Variables {
+        /// On this machine.
+        path: PathBuf,
+        /// Where, and why.
+        source: NotData,
+    },
+    /// The text is in no encoding that we write.
+    #[error("{}: is not UTF-8 from byte {at} on: nothing can be set in it", path.display())]
+    NotText {
+        /// On this machine.
+        path: PathBuf,
+        /// Counted from 0.
+        at: usize,
     },
     /// The system refuses.
     #[error("{}: {source}", path.display())]
@@ -150,6 +167,27 @@ pub(super) fn blocks(root: &Root, program: &str, blocks: &[Block]) -> Result<Vec
         }
     }
     Ok(changes)
+}
+
+/// Variables in a file that a shell reads; `None`: it has them so.
+pub(super) fn variables(
+    root: &Root,
+    path: &str,
+    wanted: &[(String, String)],
+) -> Result<Option<Change>, FileError> {
+    let target = locate(root, path, Final::Followed)?;
+    let former = Former::of(&target)?;
+    let text = match &former {
+        Former::File { content, .. } => str::from_utf8(content)
+            .map_err(|error| FileError::NotText { path: target.clone(), at: error.valid_up_to() })?,
+        Former::Absent | Former::Link { .. } => "",
+    };
+    let wanted: Vec<(&str, &str)> =
+        wanted.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let set = ShellVars::parse(text)
+        .and_then(|vars| vars.set(&wanted))
+        .map_err(|source| FileError::Variables { path: target.clone(), source })?;
+    Ok(rewritten(target, former, set.into_bytes(), 0o644))
 }
 
 /// The path on this machine of a path of the layout, symbolic links resolved, below the root.

@@ -180,6 +180,10 @@ impl Performer {
                 let change = files::remove(&self.root, path)?;
                 self.changes(log, number, change.as_slice())
             }
+            Effect::SetVariables { path, variables } => {
+                let change = files::variables(&self.root, path, variables)?;
+                self.changes(log, number, change.as_slice())
+            }
             Effect::SetBlocks { blocks, then } => {
                 let changes = files::blocks(&self.root, &self.program, blocks)?;
                 if self.changes(log, number, &changes)? == Outcome::Unchanged {
@@ -288,6 +292,7 @@ fn leaves_a_log(effect: &Effect) -> bool {
         Effect::WriteFile { .. }
         | Effect::RemoveFile { .. }
         | Effect::SetBlocks { .. }
+        | Effect::SetVariables { .. }
         | Effect::SipExpiry(_)
         | Effect::BackupRegistrars(_) => true,
     }

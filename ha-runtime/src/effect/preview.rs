@@ -56,6 +56,9 @@ fn would(root: &Root, program: &str, api: bool, effect: &Effect) -> Would {
             files::write(root, path, content, *mode).map(|change| change.is_some())
         }
         Effect::RemoveFile { path } => files::remove(root, path).map(|change| change.is_some()),
+        Effect::SetVariables { path, variables } => {
+            files::variables(root, path, variables).map(|change| change.is_some())
+        }
         Effect::SetBlocks { blocks, .. } => {
             files::blocks(root, program, blocks).map(|changes| !changes.is_empty())
         }

@@ -43,6 +43,7 @@ impl Place {
             0o600,
         );
         place.file("/etc/postgresql/13/main/pg_hba.conf", b"local all\n", 0o640);
+        place.file("/etc/asha.conf", b"# \xc3\xa9\r\nHACLUSTERIP=\r\nHASYNCH=\"LAZY\"", 0o640);
         place.file("/api/expiry", b"3600", 0o600);
         symlink("nowhere", place.root.path("/var/lib/wazo-link")).unwrap();
         // what reads the files tells what it read
@@ -156,6 +157,11 @@ fn hba(lines: &[&str]) -> Effect {
     }
 }
 
+fn variables(path: &str, variables: &[(&str, &str)]) -> Effect {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Effect::SetVariables { path: path.to_owned(), variables: variables.iter().map(owned).collect() }
+}
+
 fn configure_slave() -> Vec<Effect> {
     vec![
         write("/etc/xivo/ha.conf", "{\"node_type\": \"slave\"}"),
@@ -165,6 +171,7 @@ fn configure_slave() -> Vec<Effect> {
         hba(&["host asterisk postgres 10.0.0.1/32 trust"]),
         Effect::SipExpiry(Some(FIVE_MINUTES)),
         write("/etc/cron.d/xivo-ha-slave", "* * * * * root check\n"),
+        variables("/etc/asha.conf", &[("HASYNCH", "LOOSE"), ("HAPRINODE", "sark1")]),
         Effect::RemoveFile { path: "/var/lib/wazo/is-primary".to_owned() },
     ]
 }
@@ -175,7 +182,7 @@ fn a_list_is_done_and_done_again_it_changes_nothing() {
     let done = place.performer().perform("configure slave", &configure_slave()).unwrap();
     let outcomes: Vec<_> = done.steps.iter().map(|step| step.outcome.clone()).collect();
     use Outcome::{Changed, Unchanged};
-    assert_eq!(outcomes, [Changed, Changed, Changed, Changed, Changed, Changed, Changed, Unchanged]);
+    assert_eq!(outcomes, [Changed, Changed, Changed, Changed, Changed, Changed, Changed, Changed, Unchanged]);
     assert!(place.log_is_gone());
     assert_eq!(place.ran(), "restart postgresql.service\n");
     let tree = place.tree();
@@ -183,6 +190,11 @@ fn a_list_is_done_and_done_again_it_changes_nothing() {
     assert_eq!(tree["var/lib/wazo/is-secondary"].0 & 0o7777, 0o644);
     assert_eq!(tree["var/lib/wazo"].0 & 0o7777, 0o755);
     assert_eq!(tree["api/expiry"].3, b"300");
+    let asha = "# \u{e9}\r\nHACLUSTERIP=\r\nHASYNCH=\"LOOSE\"\r\nHAPRINODE=sark1\r\n";
+    assert_eq!(
+        tree["etc/asha.conf"],
+        (0o100_640, tree["etc/asha.conf"].1, tree["etc/asha.conf"].2, asha.into())
+    );
 
     let files: Vec<Effect> =
         configure_slave().into_iter().filter(|effect| !matches!(effect, Effect::SipExpiry(_))).collect();
@@ -308,7 +320,7 @@ fn a_dry_run_compares_and_changes_nothing() {
     let would: Vec<_> = lines.iter().map(|line| line.would.clone()).collect();
     use Would::{Call, Change, Not, Nothing, Run};
     let absent = Not(format!("absent-program: not installed below {}", place.root.directory().display()));
-    assert_eq!(would, [Change, Change, Change, Change, Change, Call, Change, Nothing, absent, Run]);
+    assert_eq!(would, [Change, Change, Change, Change, Change, Call, Change, Change, Nothing, absent, Run]);
     assert_eq!(place.tree(), before);
     assert!(!place.root.path("/var/lib/pbx-ha").exists());
 }
@@ -581,4 +593,88 @@ fn devices_that_cannot_be_told_do_not_take_the_list_back() {
     let list = [write("/etc/xivo/ha.conf", "x"), Effect::SynchronizeDevices];
     let done = place.performer().perform("configure", &list).unwrap();
     assert_eq!(done.steps[1].outcome, Outcome::WentOn { why: "no devices here".to_owned() });
+}
+
+#[test]
+fn variables_are_set_in_a_file_that_a_shell_reads_as_they_are() {
+    let place = Place::new();
+    let effects = [
+        variables("/etc/asha.conf", &[("HACLUSTERIP", "2001:db8::1")]),
+        variables("/etc/new", &[("A", "1")]),
+    ];
+    let preview = place.performer().preview(&effects);
+    assert_eq!(
+        preview[0].effect,
+        "set in /etc/asha.conf, everything else as it is\n    | HACLUSTERIP=2001:db8::1"
+    );
+    assert_eq!(preview.iter().map(|line| &line.would).collect::<Vec<_>>(), [&Would::Change, &Would::Change]);
+    place.performer().perform("configure", &effects).unwrap();
+    assert_eq!(fs::read(place.root.path("/etc/new")).unwrap(), b"A=1\n");
+    assert!(!place.performer().perform("again", &effects).unwrap().changed());
+    assert!(place.performer().preview(&effects).iter().all(|line| line.would == Would::Nothing));
+}
+
+#[test]
+fn a_file_in_which_variables_cannot_be_set_is_named_and_left() {
+    for (content, says) in [
+        (&b"A=1\nif true; then"[..], "/etc/asha.conf: line 2: if true; then: a shell would run this"),
+        (b"# \xe9\n", "/etc/asha.conf: is not UTF-8 from byte 2 on"),
+    ] {
+        let place = Place::new();
+        place.file("/etc/asha.conf", content, 0o644);
+        let before = place.tree();
+        let list = [write("/etc/xivo/ha.conf", "x"), variables("/etc/asha.conf", &[("A", "2")])];
+        let refusal = place.performer().perform("configure", &list).unwrap_err().to_string();
+        assert!(refusal.contains(says), "{refusal}");
+        assert_eq!(place.tree(), before);
+    }
+}
+
+mod a_real_shell {
+    use super::*;
+    use ha_core::shell_vars::ShellVars;
+    use proptest::prelude::*;
+
+    /// What `sh` takes the variable for that it reads in this file; `None`: it fails, or prints more than that.
+    fn taken(text: &str) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("vars");
+        fs::write(&file, text).unwrap();
+        let out = std::process::Command::new("/bin/sh")
+            .args(["-c", r#"unset KEY; . "$0"; printf '<%s>' "$KEY""#])
+            .arg(&file)
+            .env_clear()
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(out.stdout).ok()?;
+        let clean = out.status.success() && out.stderr.is_empty();
+        clean.then(|| printed.strip_prefix('<')?.strip_suffix('>').map(str::to_owned)).flatten()
+    }
+
+    fn any_line() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            3 => "[a-z0-9/.:]{0,3}",
+            1 => prop_oneof![Just("'"), Just("\""), Just(" "), Just("#"), Just("\t"), Just("~"), Just("="), Just("{a,b}")]
+                .prop_map(str::to_owned),
+            1 => "[!-/:-@\\[-`{-~]",
+        ];
+        let key = prop_oneof![4 => Just("KEY="), 1 => Just("export KEY="), 1 => Just("A="), 1 => Just("#")];
+        (key, proptest::collection::vec(piece, 0..6))
+            .prop_map(|(key, value)| key.to_owned() + &value.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn takes_what_is_read_for_the_same(lines in proptest::collection::vec(any_line(), 1..4)) {
+            let text = lines.join("\n") + "\n";
+            let Ok(vars) = ShellVars::parse(&text) else { return Ok(()) };
+            // the values of others are the shell's affair: whatever it makes of them must not be run here
+            prop_assume!(vars.value("A").is_ok());
+            if let Ok(value) = vars.value("KEY") {
+                let taken = taken(&text);
+                prop_assert_eq!(taken.as_deref(), Some(value.unwrap_or_default()), "{:?}", text);
+            }
+        }
+    }
 }
