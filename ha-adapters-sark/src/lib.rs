@@ -16,6 +16,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod asha_conf;
+pub mod heartbeat;
 mod role_change;
 mod services;
 mod share;
