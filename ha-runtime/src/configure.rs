@@ -1,5 +1,6 @@
 //! A role change as a whole: checked, performed or undone, and recorded.
 
+use ha_core::distribution::{Shared, Wish};
 use ha_core::event::Record;
 use ha_core::{Effect, Profile, Role, RoleChange, RoleConfig};
 use serde_json::json;
@@ -10,10 +11,10 @@ use crate::effect::{Line, Outcome, Performer, Would};
 use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Failure, Report, Verdict};
-use crate::settings::{Preset, Transport};
+use crate::settings::{self, Policy, Preset, Transport};
 
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoleRequest {
     /// `master`, `slave`, `disabled`.
     pub role: String,
@@ -23,6 +24,10 @@ pub struct RoleRequest {
     pub restart_services: bool,
     /// See `--resync`.
     pub resync: bool,
+    /// What the pair is to share, where it shares anything.
+    pub shared: Wish,
+    /// See `--auto-failback`; `None`: as the settings have it.
+    pub auto_failback: Option<bool>,
 }
 
 impl RoleRequest {
@@ -52,26 +57,95 @@ fn one_network(context: &Context, to: &RoleConfig) -> Result<Option<String>, Fai
     Ok(Some(format!("warning: {apart}. {why}")))
 }
 
+/// Refuses what this distribution has no use for; nothing is done that was not asked for, and nothing asked for is
+/// silently left.
+fn known(profile: &Profile, wanted: &RoleRequest) -> Result<(), Failure> {
+    if !profile.exclusive_address && (wanted.shared != Wish::default() || wanted.auto_failback.is_some()) {
+        return Err(Failure::usage(format!(
+            "--cluster-ip, --primary-node, --standby-node, --sync and --auto-failback belong to a pair with one address \
+             for both nodes: with {} each node has its own, leave them out",
+            profile.name
+        )));
+    }
+    if wanted.resync && !resyncs(profile) {
+        return Err(Failure::usage(format!(
+            "--resync: {} has no call that makes phones fetch their configuration: leave it out",
+            profile.name
+        )));
+    }
+    Ok(())
+}
+
+/// Whether phones can be made to fetch their configuration.
+fn resyncs(profile: &Profile) -> bool {
+    profile.sip.is_some() || !profile.resync.is_empty()
+}
+
+/// What the pair shares after the change, from the product's own file and what is wished.
+fn shared(context: &Context, wanted: &RoleRequest, to: &RoleConfig) -> Result<Option<Shared>, Failure> {
+    let Some(file) = context.profile().conf_file else { return Ok(None) };
+    let path = context.root.path(file);
+    let conf = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Failure::environment(format!("{}: {error}", path.display()))),
+    };
+    let system = rustix::system::uname();
+    let node = system.nodename().to_string_lossy();
+    context.distribution.share(conf.as_deref(), &wanted.shared, to, &node).map_err(Failure::usage)
+}
+
+/// `[failback] policy` in the settings' file, when `--auto-failback` is given.
+fn failback(context: &Context, wanted: &RoleRequest) -> Result<Option<Effect>, Failure> {
+    let Some(automatic) = wanted.auto_failback else { return Ok(None) };
+    let file = std::path::absolute(&context.settings_path).map_err(Failure::environment)?;
+    let Ok(below) = file.strip_prefix(context.root.directory()) else {
+        return Err(Failure::usage(format!(
+            "--auto-failback is kept in the settings, and {} is not below the root: set [failback] policy there",
+            file.display()
+        )));
+    };
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Failure::environment(format!("{}: {error}", file.display()))),
+    };
+    let policy = if automatic { Policy::Automatic } else { Policy::Manual };
+    let content = settings::with_policy(&text, &file, policy).map_err(Failure::usage)?;
+    Ok(Some(Effect::WriteFile { path: format!("/{}", below.display()), content, mode: 0o644 }))
+}
+
 /// The effects of the change, in order.
-fn effects(context: &Context, wanted: &RoleRequest, from: &RoleConfig, to: &RoleConfig) -> Vec<Effect> {
+fn effects(
+    context: &Context,
+    wanted: &RoleRequest,
+    from: &RoleConfig,
+    to: &RoleConfig,
+) -> Result<Vec<Effect>, Failure> {
+    known(context.profile(), wanted)?;
     let settings = &context.settings;
-    context.distribution.apply_role(&RoleChange {
+    let shared = shared(context, wanted, to)?;
+    let mut effects = context.distribution.apply_role(&RoleChange {
         from,
         to,
-        shared: None,
+        shared: shared.as_ref(),
         cron: settings.preset == Preset::Seed,
         database_over_tcp: settings.replication.database_transport == Transport::Tcp,
         manage_pbx: settings.pbx.manage,
         restart_services: wanted.restart_services,
         resync: wanted.resync,
-    })
+    });
+    // behind what is taken away, which must be first, and before whatever acts
+    let taken = effects.iter().take_while(|effect| matches!(effect, Effect::RemoveFile { .. })).count();
+    effects.splice(taken..taken, failback(context, wanted)?);
+    Ok(effects)
 }
 
 /// What would be done.
 pub fn preview(context: &Context, performer: &Performer, wanted: &RoleRequest) -> Verdict {
     let (from, to) = (context.role()?, wanted.check()?);
     let apart = one_network(context, &to)?;
-    let lines = performer.preview(&effects(context, wanted, &from, &to));
+    let lines = performer.preview(&effects(context, wanted, &from, &to)?);
     let notes = advice(context.profile(), wanted, from.role(), to.role());
     let notes: Vec<String> = apart.into_iter().chain(notes).collect();
     let text: Vec<String> = lines.iter().map(line_text).chain(notes.clone()).collect();
@@ -111,7 +185,7 @@ pub fn apply(
     let from = context.role()?;
     let title = format!("configure {}", to.role());
     let performed = performer
-        .perform(&title, &effects(context, wanted, &from, &to))
+        .perform(&title, &effects(context, wanted, &from, &to)?)
         .map_err(|error| Failure::environment(format!("{title}: {error}")))?;
     let mut notes = Vec::from_iter(apart);
     for step in &performed.steps {
@@ -137,7 +211,7 @@ fn advice(profile: &Profile, wanted: &RoleRequest, from: Role, to: Role) -> Vec<
             "still to do: restart the PBX's services {when}: {restart} (`--restart-services` does it here)"
         ));
     }
-    if to == Role::Master && !wanted.resync {
+    if to == Role::Master && !wanted.resync && resyncs(profile) {
         advice.push(
             "still to do: let all phones fetch their configuration again (`--resync` does it)".to_owned(),
         );
@@ -186,8 +260,7 @@ mod tests {
     use Role::{Disabled, Master, Slave};
 
     fn restarts(profile: &Profile, restart_services: bool) -> Vec<(Role, Role, String)> {
-        let wanted =
-            RoleRequest { role: String::new(), remote: String::new(), restart_services, resync: true };
+        let wanted = RoleRequest { restart_services, resync: true, ..RoleRequest::default() };
         let all = [Disabled, Master, Slave].into_iter();
         let each = all.flat_map(|from| [Disabled, Master, Slave].map(|to| (from, to)));
         each.flat_map(|(from, to)| {

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ha_core::distribution::Wish;
 use serde::{Deserialize, Serialize};
 
 use crate::lock::LOCK_DIRECTORY;
@@ -36,6 +37,12 @@ pub enum Request {
         restart_services: bool,
         /// See `--resync`.
         resync: bool,
+        /// What the pair is to share.
+        #[serde(default)]
+        shared: Wish,
+        /// See `--auto-failback`.
+        #[serde(default)]
+        auto_failback: Option<bool>,
     },
     /// Start or stop telephony by hand.
     Services {

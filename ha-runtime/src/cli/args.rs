@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -131,6 +132,30 @@ pub(crate) struct Configure {
     /// Make every phone fetch its configuration again
     #[arg(long)]
     pub(crate) resync: bool,
+    /// The one address that phones know: a free one in their network
+    #[arg(long, value_name = "IP")]
+    pub(crate) cluster_ip: Option<IpAddr>,
+    /// What `uname -n` says on the master
+    #[arg(long, value_name = "NAME")]
+    pub(crate) primary_node: Option<String>,
+    /// What `uname -n` says on the slave
+    #[arg(long, value_name = "NAME")]
+    pub(crate) standby_node: Option<String>,
+    /// Whether data are copied
+    #[arg(long)]
+    pub(crate) sync: Option<Sync>,
+    /// Whether a master that is back takes over by itself
+    #[arg(long)]
+    pub(crate) auto_failback: Option<Switch>,
+}
+
+/// `HASYNCH`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sync {
+    /// They are, by the node that does not serve
+    Lazy,
+    /// They are not
+    Loose,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -50,7 +50,12 @@ pub fn main(distribution: &'static dyn Distribution) -> ExitCode {
     let command = Arguments::command()
         .name(profile.program)
         .mut_subcommand("edge", |verb| verb.hide(!has_edge))
-        .mut_subcommand("followers", |verb| verb.hide(profile.followers.is_empty()));
+        .mut_subcommand("followers", |verb| verb.hide(profile.followers.is_empty()))
+        .mut_subcommand("configure", |verb| {
+            let shared = ["cluster_ip", "primary_node", "standby_node", "sync", "auto_failback"];
+            let hide = !profile.exclusive_address;
+            shared.iter().fold(verb, |verb, option| verb.mut_arg(*option, |option| option.hide(hide)))
+        });
     let parsed = command.try_get_matches_from(&words);
     let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,

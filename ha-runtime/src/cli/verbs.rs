@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ha_core::Distribution;
+use ha_core::distribution::{Synch, Wish};
 
-use super::args::{Action, Arguments, Part, Switch, Verb};
+use super::args::{Action, Arguments, Part, Switch, Sync, Verb};
 use super::{agent, check, edge, followers, history, look, services};
 use crate::configure::{self, RoleRequest};
 use crate::context::Context;
@@ -55,6 +56,16 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
                 remote: wanted.remote,
                 restart_services: wanted.restart_services,
                 resync: wanted.resync,
+                shared: Wish {
+                    cluster_ip: wanted.cluster_ip,
+                    primary_node: wanted.primary_node,
+                    standby_node: wanted.standby_node,
+                    sync: wanted.sync.map(|sync| match sync {
+                        Sync::Lazy => Synch::Lazy,
+                        Sync::Loose => Synch::Loose,
+                    }),
+                },
+                auto_failback: wanted.auto_failback.map(|switch| switch == Switch::On),
             };
             configure(&context, wanted, dry_run)
         }
@@ -118,6 +129,8 @@ fn configure(context: &Context, wanted: RoleRequest, dry_run: bool) -> Verdict {
         remote: wanted.remote.clone(),
         restart_services: wanted.restart_services,
         resync: wanted.resync,
+        shared: wanted.shared.clone(),
+        auto_failback: wanted.auto_failback,
     };
     if let Some(verdict) = control::ask(&context.root, &request, ACTION) {
         return verdict;

@@ -78,6 +78,8 @@ struct RoleChanged {
     observed: Observed,
     /// What a person should know.
     notes: String,
+    /// The settings' file was written as well, and is to be read.
+    settings_written: bool,
 }
 
 /// The daemon of one node.

@@ -73,8 +73,9 @@ impl Driver {
             Request::CheckMaster => {
                 let _ = answer.send(self.check_master());
             }
-            Request::Configure { role, remote, restart_services, resync } => {
-                self.configure(RoleRequest { role, remote, restart_services, resync }, answer);
+            Request::Configure { role, remote, restart_services, resync, shared, auto_failback } => {
+                let wanted = RoleRequest { role, remote, restart_services, resync, shared, auto_failback };
+                self.configure(wanted, answer);
             }
             Request::Services { start } => self.services(start, answer),
             Request::Replicate { files, database, full, dry_run } => {
@@ -217,10 +218,11 @@ impl Driver {
         self.generation.store(NO_GENERATION, Ordering::SeqCst);
         let (context, performer) = (self.context.clone(), Arc::clone(&self.performer));
         let to_self = self.to_self.clone();
+        let settings_written = wanted.auto_failback.is_some();
         let work = move || {
             configure::apply(&context, &performer, &wanted).map(|(role, notes)| {
                 let observed = observe(&context.root, &context.profile().observe);
-                RoleChanged { role, observed, notes }
+                RoleChanged { role, observed, notes, settings_written }
             })
         };
         tokio::spawn(async move {
@@ -237,9 +239,12 @@ impl Driver {
         answer: oneshot::Sender<Verdict>,
     ) {
         self.configuring = false;
-        let verdict = outcome.map(|RoleChanged { role, observed, notes }| {
+        let verdict = outcome.map(|RoleChanged { role, observed, notes, settings_written }| {
             let observed = if role.role() == Role::Disabled { Observed::Unknown } else { observed };
             self.feed(Input::Command(Command::SetRole { role, observed }));
+            if settings_written {
+                self.reload();
+            }
             configure::report(&role, notes)
         });
         self.generation.store(self.node.record().generation, Ordering::SeqCst);

@@ -5,6 +5,7 @@
 
 mod check;
 mod cluster;
+mod edit;
 mod error;
 mod followers;
 mod policy;
@@ -26,6 +27,7 @@ use ha_core::{Profile, Schedule};
 use serde::{Deserialize, Serialize};
 
 pub use cluster::{Cluster, ClusterKind, Heartbeat};
+pub use edit::with_policy;
 pub use error::{Place, SettingsError};
 pub use quantity::{QuantityError, Rate, Span};
 pub use release::release;
