@@ -52,6 +52,9 @@ impl Event {
 
     /// Whether this call starts, stops, enables or disables telephony.
     pub fn acts_on_telephony(&self) -> bool {
+        let unit = ["start asterisk", "stop asterisk", "restart asterisk"];
+        let unit = unit.contains(&self.rest.trim_end_matches(".service"));
         self.name.ends_with("-service") && !self.rest.starts_with("status")
+            || self.name == "systemctl" && unit
     }
 }

@@ -86,4 +86,21 @@ impl Product {
         own: &["infos", "accesswebservice", "monitoring", "netiface", "session", "cel", "queue_log"],
         own_text: ("accesswebservice", "login"),
     };
+
+    /// SARK (`domain.md` 5): telephony is one unit, the database one SQLite file, and no file keeps telephony from starting.
+    pub const SARK: Product = Product {
+        name: "sark",
+        program: "sark-ha",
+        service: "systemctl",
+        state: "/var/lib/pbx-ha",
+        sentinel: None,
+        // what starts the programs at boot differs in names only
+        unit: Product::WAZO.unit,
+        trees: "/etc/asterisk /var/lib/asterisk/sounds /var/spool/asterisk/voicemail",
+        greetings: "/var/lib/asterisk/sounds",
+        recordings: "/var/spool/asterisk/monitor",
+        copied: &["globals", "ipphone"],
+        own: &[],
+        own_text: ("globals", "pkey"),
+    };
 }

@@ -252,6 +252,41 @@ fn a_xivo_node_shows_its_registrations_with_media_servers() {
 }
 
 #[test]
+fn telephony_of_a_sark_node_is_a_unit_that_answers_a_known_time_after_its_start() {
+    let Some(lab) = Lab::up() else { return };
+    let on = |script: &str| lab.sh(Host::Slave, script);
+    on(&format!("{}/lab/sark.sh", env!("CARGO_MANIFEST_DIR"))).ok();
+    on("systemctl is-active asterisk").exits(3);
+    on("asterisk -rx 'core waitfullybooted'").exits(1);
+
+    fs::write(lab.mailbox(Host::Slave, "start-delay"), "1.5").unwrap();
+    let begin = Moment::now();
+    on("systemctl start asterisk.service").ok();
+    let started = Moment::now();
+    on("systemctl is-active asterisk").ok();
+    on("asterisk -rx 'core waitfullybooted'").ok();
+    let booted = lab.events(Host::Slave, "sip.log").pop().expect("the stand-in notes when it answers");
+    assert_eq!(booted.name, "booted");
+    assert!(booted.at.after(begin) >= seconds(1.5) && booted.at > started, "the start waits for nothing");
+    assert!(booted.at < Moment::now(), "who waits for the boot waits for it");
+
+    let pid = || on("cat /run/asterisk/asterisk.pid").stdout;
+    let first = pid();
+    on("kill -STOP $(cat /run/asterisk/asterisk.pid); systemctl stop asterisk").ok();
+    on("systemctl is-active asterisk").exits(3);
+    on("systemctl start asterisk; kill -KILL $(cat /run/asterisk/asterisk.pid)").ok();
+    wait::until("a killed one is dead", seconds(2.0), || {
+        (on("systemctl is-active asterisk").code == 3).then_some(())
+    });
+    on("asterisk -rx 'core show uptime'").exits(1);
+    on("systemctl restart asterisk && asterisk -rx 'core show uptime'").ok();
+    assert_ne!(pid(), first);
+    let acts = lab.events(Host::Slave, "calls.log").into_iter().filter(Event::acts_on_telephony);
+    let acts: Vec<String> = acts.map(|call| call.rest).collect();
+    assert_eq!(acts, ["start asterisk.service", "stop asterisk", "start asterisk", "restart asterisk"]);
+}
+
+#[test]
 fn what_starts_the_programs_at_boot_differs_in_names_only() {
     let named_xivo = Product::WAZO.unit.replace("wazo", "xivo").replace("Wazo", "XiVO");
     assert_eq!(named_xivo, Product::XIVO.unit);

@@ -18,8 +18,8 @@
 #   lab.sh hang HOST        freeze + silent blackhole: looks like a kernel hang
 #   lab.sh cut|heal HOST    pull/replug the host's eth0 at the switch (carrier lost)
 #   lab.sh cut1|heal1 HOST  the same for eth1, the second (cross-over) link
-#   lab.sh drop A B         frames from A to B vanish silently (one way; A or B may be 'any')
-#   lab.sh part A B         both ways, on both networks
+#   lab.sh drop A B [NET]   frames from A to B vanish silently (one way; A or B may be 'any')
+#   lab.sh part A B [NET]   both ways; NET: eth0 or eth1 (default: both networks)
 #   lab.sh loss A B PCT     random loss, one way
 #   lab.sh filter A B EXPR  frames from A to B that match the nft expression vanish (one way)
 #   lab.sh mend             forget every drop/part/loss/filter
@@ -74,6 +74,8 @@ plug() { # HOST: (re)make its two cables
 
 net_up() { # HOST: what the host's own network scripts would do at boot
   local h=$1 n no; n=$(netof "$h"); no=$(hostno "$h")
+  # the TTL of whatever it sends tells from outside which host it was, also from an address that moves
+  ip netns exec "$n" sysctl -qw net.ipv4.ip_default_ttl=$((100 + no))
   ip -n "$n" addr flush dev eth0; ip -n "$n" addr flush dev eth1
   ip -n "$n" addr add $NET.$no/24 brd + dev eth0;  ip -n "$n" link set eth0 up
   # the contact centres of both sides
@@ -162,10 +164,10 @@ crash() { # power failure: carrier first, then every process at once
   ip -n "$SW" link del "p-$h" 2>/dev/null; ip -n "$SW" link del "q-$h" 2>/dev/null; :
 }
 
-port() { if [ "$1" = any ]; then echo ""; else echo "p-$1"; fi; }
-rule() { # A B VERDICT: a frame rule from A's port to B's, on both bridges
-  local a=$1 b=$2 v=$3 s p
-  for p in p q; do
+rule() { # A B VERDICT [NET]: a frame rule from A's port to B's, on both bridges or on one
+  local a=$1 b=$2 v=$3 s p ports
+  case ${4:-} in '') ports="p q";; eth0) ports=p;; eth1) ports=q;; *) die "no such network: $4";; esac
+  for p in $ports; do
     s=""; [ "$a" != any ] && s="iifname $p-$a "; [ "$b" != any ] && s="${s}oifname $p-$b "
     ip netns exec "$SW" nft add rule bridge lab relay $s $v || die nft
   done
@@ -205,8 +207,8 @@ case $cmd in
   heal) ip -n "$SW" link set "p-$1" up;;
   cut1) ip -n "$SW" link set "q-$1" down;;
   heal1) ip -n "$SW" link set "q-$1" up;;
-  drop) rule "$1" "$2" drop;;
-  part) rule "$1" "$2" drop; rule "$2" "$1" drop;;
+  drop) rule "$1" "$2" drop "${3:-}";;
+  part) rule "$1" "$2" drop "${3:-}"; rule "$2" "$1" drop "${3:-}";;
   loss) rule "$1" "$2" "numgen random mod 100 < $3 drop";;
   filter) a=$1 b=$2; shift 2; rule "$a" "$b" "$* drop";;
   mend) ip netns exec "$SW" nft flush chain bridge lab relay;;

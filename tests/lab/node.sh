@@ -1,6 +1,6 @@
 #!/bin/bash
-# node.sh PRODUCT PROGRAM - makes the host it runs in a node of a Wazo or XiVO pair: layout, commands, sshd. Run once, as
-# root, inside the host. The master has configuration to copy; the slave is a fresh installation that stands by.
+# node.sh PRODUCT PROGRAM - makes the host it runs in a node of a pair: layout, commands, sshd. Run once, as root, inside
+# the host. What follows is of Wazo and XiVO; SARK's nodes are another sort (sark.sh). The master has configuration to copy; the slave is a fresh installation that stands by.
 set -eu
 product=$1 program=$2
 here=$(dirname "$(readlink -f "$0")")
@@ -8,6 +8,7 @@ host=$(hostname)
 state=/var/lib/$product
 
 case $product in
+  sark) exec "$here/sark.sh" "$program";;
   wazo)
     commands="wazo-service wazo-confgen wazo-agentd-cli"
     sounds=$state/sounds/tenants/5a51b0e8-0000-4000-8000-000000000001

@@ -15,17 +15,20 @@ running() { [ -s $pidfile ] && kill -0 "$(<$pidfile)" 2>/dev/null; }
 
 start() { # as the units do: nothing while `disabled` stands, and not before SIP answers
   [ -e $disabled ] || running && return 0
-  mkdir -p /run/asterisk; rm -f $pidfile
+  mkdir -p /run/asterisk; rm -f $pidfile $pidfile.booted
   if [ -e $box/real-asterisk ]; then
     chown asterisk: /run/asterisk
-    /usr/sbin/asterisk -U asterisk -G asterisk
+    /usr/sbin/asterisk -U asterisk -G asterisk 9>&-
     # right after its start it does not know the command yet
     for _ in {1..100}; do
       case $(timeout -s KILL 20 asterisk -rx 'core waitfullybooted' 2>&1) in *'fully booted'*) break;; esac
       sleep 0.05
     done
   else
-    setsid python3 "$here/sipstub.py" $pidfile $box/sip.log </dev/null >>$box/sip.err 2>&1 &
+    # /run/lab/start-delay: seconds from its start to its first answer, which the start command does not wait for
+    local delay=""; [ -e $box/start-delay ] && delay=$(<$box/start-delay)
+    # shellcheck disable=SC2086
+    setsid python3 "$here/sipstub.py" $pidfile $box/sip.log $delay </dev/null >>$box/sip.err 2>&1 9>&- &
   fi
   for _ in {1..500}; do running && return 0; sleep 0.02; done
   return 1
@@ -35,9 +38,15 @@ stop() {
   running || return 0
   local pid; pid=$(<$pidfile)
   kill "$pid"
+  # as systemd does, so that a stopped process can obey
+  [ "$name" = systemctl ] && kill -CONT "$pid"
   for _ in {1..250}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.02; done
   kill -KILL "$pid" 2>/dev/null
-  rm -f $pidfile
+  rm -f $pidfile $pidfile.booted
+}
+
+job() { # as systemd has it: one job of a unit after the other; what is started must not inherit the lock
+  exec 9>$box/unit.lock; flock 9
 }
 
 case $name in
@@ -60,12 +69,22 @@ case $name in
   systemctl)
     case "$*" in
       "restart postgresql"*|"reload postgresql"*) pg_ctlcluster "$(ls /etc/postgresql)" main "$1";;
+      "start asterisk"|"start asterisk.service") job; start;;
+      "stop asterisk"|"stop asterisk.service") job; stop; exit 0;;
+      "restart asterisk"|"restart asterisk.service") job; stop; start;;
       "is-active "*asterisk*) if running; then echo active; else echo inactive; exit 3; fi;;
     esac;;
   asterisk)
     # each media server's line, as chan_sip prints it; /run/lab/unregistered names those that do not answer
     running || { echo "Unable to connect to remote asterisk (does /var/run/asterisk/asterisk.ctl exist?)"; exit 1; }
     [ "$*" = "-rx core show uptime" ] && { echo "System uptime: 1 minute"; exit 0; }
+    if [ "$*" = "-rx core waitfullybooted" ]; then
+      while running; do
+        [ -e $pidfile.booted ] && { echo "Asterisk has fully booted."; exit 0; }
+        sleep 0.02
+      done
+      exit 1
+    fi
     [ "$*" = "-rx sip show registry" ] || exit 1
     line='%-39.39s %-6.6s %-12.12s %8s %-20.20s %-25.25s\n'
     # shellcheck disable=SC2059

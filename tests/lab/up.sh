@@ -11,6 +11,7 @@ for version in $(ls /etc/postgresql 2>/dev/null); do
   pg_ctlcluster --skip-systemctl-redirect "$version" main start
 done
 case $(hostname) in
-  master|slave) "$1"-service start;;
+  # SARK's is started by its cluster
+  master|slave) [ "$1" = sark ] || "$1"-service start;;
   cc) for address in 10.77.0.21 10.77.0.22; do "$here/xuc.sh" $address; done;;
 esac
