@@ -1,4 +1,5 @@
 use std::fs;
+use std::ops::{Add, Sub};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,12 +11,48 @@ impl Moment {
     /// Now.
     pub fn now() -> Moment {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+        Moment::since_epoch(since)
+    }
+
+    /// So long after 1970, as the kernel stamps what it receives.
+    pub(crate) fn since_epoch(since: Duration) -> Moment {
         Moment(since.as_secs_f64())
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn seconds(self) -> f64 {
+        self.0
+    }
+
+    /// The later one of two.
+    pub fn max(self, other: Moment) -> Moment {
+        Moment(self.0.max(other.0))
+    }
+
+    /// The earlier one of two.
+    pub fn min(self, other: Moment) -> Moment {
+        Moment(self.0.min(other.0))
     }
 
     /// How long after `earlier` this was; zero when it was before.
     pub fn after(self, earlier: Moment) -> Duration {
         Duration::from_secs_f64((self.0 - earlier.0).max(0.0))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, time: Duration) -> Moment {
+        Moment(self.0 + time.as_secs_f64())
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    fn sub(self, time: Duration) -> Moment {
+        Moment(self.0 - time.as_secs_f64())
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::{Event, Host, Moment, Product, Ran, ground};
+use crate::{Event, Host, Moment, Network, Product, Ran, ground};
 
 /// How long a command in a host may take unless the caller says otherwise.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
@@ -86,6 +86,11 @@ impl Lab {
         self.tool(&["sh", host.name(), script], limit)
     }
 
+    /// The host's network namespace, for a thread of the test that is to be in it.
+    pub(crate) fn network(&self, host: Host) -> PathBuf {
+        Path::new("/run/netns").join(format!("{}-{host}", self.name))
+    }
+
     /// Starts a program in the host's network that is ended with the lab at the latest.
     pub fn spawn_in_network(&self, host: Host, argv: &[&str]) -> Child {
         let namespace = format!("{}-{host}", self.name);
@@ -139,6 +144,26 @@ impl Lab {
     /// Frames between two hosts vanish, both ways.
     pub fn part(&self, one: Host, other: Host) -> Moment {
         self.fault(&["part", one.name(), other.name()])
+    }
+
+    /// The host's cable to the cross-over network pulled.
+    pub fn cut_crossover(&self, host: Host) -> Moment {
+        self.fault(&["cut1", host.name()])
+    }
+
+    /// The host's cable to the cross-over network plugged in again.
+    pub fn heal_crossover(&self, host: Host) -> Moment {
+        self.fault(&["heal1", host.name()])
+    }
+
+    /// Frames from one host to the other vanish on one network, silently and one way.
+    pub fn drop_frames_on(&self, network: Network, from: Host, to: Host) -> Moment {
+        self.fault(&["drop", from.name(), to.name(), network.interface()])
+    }
+
+    /// Frames between two hosts vanish on one network, both ways.
+    pub fn part_on(&self, network: Network, one: Host, other: Host) -> Moment {
+        self.fault(&["part", one.name(), other.name(), network.interface()])
     }
 
     /// Frames from one host to the other are lost at random, one way.

@@ -37,3 +37,4 @@ mod line;
 mod links;
 mod long;
 mod telephony;
+mod vip;
