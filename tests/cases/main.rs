@@ -23,7 +23,9 @@ macro_rules! for_every_product {
 
 mod asterisk;
 mod changes;
+mod cluster;
 mod commit;
+mod compare;
 mod configure;
 mod database;
 mod engine;
