@@ -55,7 +55,7 @@ pub struct Holding {
     pub to: Moment,
 }
 
-/// A time without an answer between two answers.
+/// A time between two answers in which probes were sent and none was answered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Silence {
     /// The last answer before it.
@@ -87,6 +87,13 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// What was answered of so many probes of each kind.
+    pub fn new(sent: u64, answers: impl IntoIterator<Item = Answer>) -> Answers {
+        let mut answers: Vec<Answer> = answers.into_iter().collect();
+        answers.sort_by(|one, other| one.at.seconds().total_cmp(&other.at.seconds()));
+        Answers { answers, sent, strays: 0 }
+    }
+
     /// What was answered from `since` on; the rest is forgotten.
     pub fn since(&self, since: Moment) -> Answers {
         let answers = self.answers.iter().filter(|answer| answer.at >= since).copied().collect();
@@ -113,16 +120,18 @@ impl Answers {
         self.to(probe).find(|answer| answer.by == by && answer.sent > since).map(|answer| answer.at)
     }
 
-    /// Times of at least that length without an answer, between two answers.
+    /// Times of at least that length in which nothing that was asked was answered, each between two answers.
     pub fn silences(&self, probe: Probe, at_least: Duration) -> Vec<Silence> {
         let answers: Vec<&Answer> = self.to(probe).collect();
-        let pairs = answers.windows(2).map(|pair| Silence {
+        // where no number is missing, it was the client that did not ask: a busy machine
+        let asked = answers.windows(2).filter(|pair| pair[1].number > pair[0].number + 1);
+        let silences = asked.map(|pair| Silence {
             from: pair[0].at,
             to: pair[1].at,
             before: pair[0].by,
             after: pair[1].by,
         });
-        pairs.filter(|silence| silence.length() >= at_least).collect()
+        silences.filter(|silence| silence.length() >= at_least).collect()
     }
 
     /// Who answered one kind of probe and from when to when, by its first answer; pauses shorter than 100 ms are none.

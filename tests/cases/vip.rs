@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use ha_tests::wait::{self, pass, seconds};
-use ha_tests::{Holding, Host, Lab, Moment, Network, Probe, VIP, VipWatch};
+use ha_tests::{Answer, Answers, Holding, Host, Lab, Moment, Network, PERIOD, Probe, Silence, VIP, VipWatch};
 
 /// The script of the lab, as a host runs it.
 fn tool(name: &str) -> String {
@@ -37,6 +37,60 @@ fn release(lab: &Lab, host: Host) {
 
 fn who(holdings: &[Holding]) -> Vec<Host> {
     holdings.iter().map(|holding| holding.by).collect()
+}
+
+/// Answers of a node to every probe of a kind from one number to another, each 1 ms after it was sent, 10 ms apart.
+fn answered(probe: Probe, by: Host, numbers: std::ops::RangeInclusive<u32>, begin: Moment) -> Vec<Answer> {
+    let answer = |number: u32| {
+        let sent = begin + PERIOD * number;
+        Answer { probe, number: number.into(), sent, at: sent + Duration::from_millis(1), by }
+    };
+    numbers.map(answer).collect()
+}
+
+#[test]
+fn only_what_was_asked_and_not_answered_is_a_silence() {
+    use Host::{Master, Slave};
+    let begin = Moment::now();
+    let ms = |count: u32| begin + Duration::from_millis(count.into());
+    let mut late = answered(Probe::Ping, Slave, 51..=60, begin);
+    for answer in &mut late {
+        // the client stood still for a second: it did not ask meanwhile
+        (answer.sent, answer.at) = (answer.sent + seconds(1.0), answer.at + seconds(1.0));
+    }
+    let ping = |by, numbers| answered(Probe::Ping, by, numbers, begin);
+    let answers = Answers::new(60, [ping(Master, 1..=20), ping(Slave, 41..=50), late].concat());
+    let silences = answers.silences(Probe::Ping, seconds(0.1));
+    assert_eq!(silences.len(), 1, "{silences:?}");
+    let Silence { before, after, .. } = silences[0];
+    assert_eq!((before, after), (Master, Slave));
+    assert!(silences[0].length().abs_diff(seconds(0.21)) < seconds(0.001), "{silences:?}");
+    assert_eq!(answers.holders(Probe::Ping, ms(150)), [Master]);
+    assert_eq!(answers.holders(Probe::Ping, ms(300)), []);
+    assert_eq!(answers.holders(Probe::Ping, ms(450)), [Slave]);
+}
+
+#[test]
+fn nodes_that_answer_by_turns_overlap_and_one_after_the_other_do_not() {
+    use Host::{Master, Slave};
+    let begin = Moment::now();
+    let overlap = |one: Vec<Answer>, other: Vec<Answer>| Answers::new(99, [one, other].concat()).overlap();
+    let all = |probe, by, numbers| answered(probe, by, numbers, begin);
+    let clean = overlap(all(Probe::Ping, Master, 1..=20), all(Probe::Ping, Slave, 21..=40));
+    assert_eq!(clean, Duration::ZERO, "the next probe is answered by the other node");
+
+    let even =
+        |answers: Vec<Answer>, rest| answers.into_iter().filter(move |answer| answer.number % 2 == rest);
+    let by_turns = overlap(
+        even(all(Probe::Ping, Master, 1..=40), 0).collect(),
+        even(all(Probe::Ping, Slave, 1..=40), 1).collect(),
+    );
+    assert!(by_turns >= seconds(0.37) && by_turns <= seconds(0.4), "{by_turns:?}");
+
+    let across = overlap(all(Probe::Ping, Master, 1..=40), all(Probe::Options, Slave, 21..=60));
+    assert!(across >= seconds(0.19) && across <= seconds(0.21), "one pinged, the other asked: {across:?}");
+    let once = overlap(all(Probe::Both, Master, 1..=20), all(Probe::Both, Slave, 20..=40));
+    assert!(once > Duration::ZERO && once < PERIOD, "one probe that both answered: {once:?}");
 }
 
 #[test]
