@@ -20,7 +20,7 @@ impl PairBuilder {
     pub(crate) fn new(product: Product) -> PairBuilder {
         PairBuilder {
             product,
-            settings: Settings::modern(),
+            settings: if product == Product::SARK { Settings::sark() } else { Settings::modern() },
             database: None,
             lower: Vec::new(),
             configured: true,
@@ -108,7 +108,7 @@ impl PairBuilder {
         let tool = |name: &str| lab::tools().join(name).display().to_string();
         let (product, program) = (self.product.name, lab::program(self.product).display().to_string());
         pair.lab.exec(host, &[&tool("node.sh"), product, &program]).ok();
-        pair.write(host, "/etc/pbx-ha/pbx-ha.toml", &self.settings.to_string());
+        pair.write(host, "/etc/pbx-ha/pbx-ha.toml", &self.settings.clone().on(host).to_string());
         if let Some((master, slave, slave_encoding)) = self.database {
             let (users, encoding) =
                 if host == Host::Master { (master, "UTF8") } else { (slave, slave_encoding) };

@@ -36,8 +36,10 @@ impl Pair {
 
     /// Configures both roles, the slave first.
     pub fn configure(&self) {
-        self.ha(Host::Slave, "configure slave --remote 10.77.0.11").ok();
-        self.ha(Host::Master, "configure master --remote 10.77.0.12").ok();
+        for (host, role) in [(Host::Slave, "slave"), (Host::Master, "master")] {
+            let (remote, more) = (host.peer().address(), self.product.configure);
+            self.ha(host, &format!("configure {role} --remote {remote} {more}")).ok();
+        }
     }
 
     /// Writes a file in the host, from the outside; its folder is made.

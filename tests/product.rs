@@ -5,6 +5,8 @@ pub struct Product {
     pub name: &'static str,
     /// The program under test, below `/usr/bin` of a node.
     pub program: &'static str,
+    /// What `configure` takes beside the role and the other node.
+    pub configure: &'static str,
     /// The distribution's command that starts and stops telephony.
     pub service: &'static str,
     /// Its folder of state; telephony does not start while a file `disabled` stands there.
@@ -32,6 +34,7 @@ impl Product {
     pub const WAZO: Product = Product {
         name: "wazo",
         program: "wazo-ha",
+        configure: "",
         service: "wazo-service",
         state: "/var/lib/wazo",
         sentinel: Some("/var/lib/wazo/is-secondary"),
@@ -65,6 +68,7 @@ impl Product {
     pub const XIVO: Product = Product {
         name: "xivo",
         program: "xivo-ha",
+        configure: "",
         service: "xivo-service",
         state: "/var/lib/xivo",
         sentinel: None,
@@ -91,6 +95,7 @@ impl Product {
     pub const SARK: Product = Product {
         name: "sark",
         program: "sark-ha",
+        configure: "--cluster-ip 10.77.0.100 --primary-node master --standby-node slave --sync lazy",
         service: "systemctl",
         state: "/var/lib/pbx-ha",
         sentinel: None,

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::Host;
+
 /// A settings file of the program under test, by section and key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings(BTreeMap<&'static str, BTreeMap<&'static str, String>>);
@@ -17,6 +19,37 @@ impl Settings {
             .with("replication", "schedule", "\"30 4 29 2 *\"")
             .with("replication", "on_change", "false")
             .with("pbx", "manage", "false")
+    }
+
+    /// The same for SARK, which has no confd: the address is held by the native cluster on both networks.
+    pub fn sark() -> Settings {
+        let mut settings = Settings::modern().with("cluster", "interface", "\"eth0\"");
+        settings.0.remove("pbx");
+        settings
+    }
+
+    /// With the shortest lease that the safety rules know (`safety.md` 5.6).
+    pub fn fast_lease(self) -> Settings {
+        self.with("cluster", "lease", "\"300ms\"")
+            .with("cluster", "margin", "\"150ms\"")
+            .with("cluster", "beat", "\"50ms\"")
+            .with("cluster", "permit", "\"50ms\"")
+    }
+
+    /// With Debian's Heartbeat in the native cluster's place; both times are TOML durations, such as `2s`.
+    pub fn heartbeat(self, keepalive: &str, deadtime: &str) -> Settings {
+        self.with("cluster", "kind", "\"heartbeat\"")
+            .with("cluster", "keepalive", &format!("\"{keepalive}\""))
+            .with("cluster", "deadtime", &format!("\"{deadtime}\""))
+    }
+
+    /// As they stand on that node: where there is a cluster, it hears the other node on both networks.
+    pub(crate) fn on(self, host: Host) -> Settings {
+        if !self.0.contains_key("cluster") {
+            return self;
+        }
+        let (shared, crossover) = (host.peer().address(), host.peer().crossover_address());
+        self.with("cluster", "paths", &format!("[\"{shared}\", \"{crossover}\"]"))
     }
 
     /// With one more value, or another one for that key. The value is TOML: a string brings its quotes.
