@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod budget;
+pub mod carry;
 pub mod cluster;
 pub mod distribution;
 pub mod effect;
@@ -30,6 +31,7 @@ pub mod sim;
 pub mod testkit;
 pub mod time;
 pub mod transition;
+pub mod voicemail;
 pub mod window;
 
 pub use budget::Budget;

@@ -47,7 +47,7 @@ pub enum Kind {
 }
 
 /// BLAKE3 of a whole content, or of all that a directory holds.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl fmt::Debug for Digest {
