@@ -22,8 +22,9 @@
 //! away a number stays free until Asterisk next opens the mailbox, which closes gaps itself. A mailbox that is full by
 //! its own `maxmsg` gets the message all the same: the caller was told that it was taken.
 //!
-//! Phones' lamps follow by themselves when voicemail.conf has `pollmailboxes = yes`, after `pollfreq` (30) seconds; otherwise with
-//! the next message, or when the mailbox is next opened.
+//! Phones' lamps: Asterisk looks at mailboxes that others change when it is told so, by the manager action `VoicemailRefresh`
+//! (Asterisk 12 and later), or every `pollfreq` seconds (30) with `pollmailboxes = yes` in voicemail.conf; otherwise with the
+//! next message, or when the mailbox is next opened.
 
 use std::collections::BTreeMap;
 use std::fmt;

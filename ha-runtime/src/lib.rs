@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod agent;
 pub mod alert;
 mod capture;
+pub mod carry;
 pub mod cli;
 pub mod clock;
 pub mod command;

@@ -84,6 +84,22 @@ impl fmt::Display for Step {
     }
 }
 
+impl Step {
+    /// What the returning node (`mine`) sends for it, in this order.
+    pub fn contents(&self, mine: &Spool) -> Vec<(RelPath, FileState)> {
+        match self {
+            Step::Put { from, .. } => {
+                let parts = mine.message_at(from).into_iter().flat_map(|message| &message.parts);
+                parts.filter_map(|(extension, state)| Some((from.path(extension)?, *state))).collect()
+            }
+            Step::Write { path, .. } => {
+                mine.files.0.get(path).map(|state| (path.clone(), *state)).into_iter().collect()
+            }
+            Step::Move { .. } | Step::SetAside { .. } => Vec::new(),
+        }
+    }
+}
+
 /// What is to be done, in its order. Empty: the returning node holds nothing newer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Plan {

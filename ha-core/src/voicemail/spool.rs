@@ -58,6 +58,21 @@ impl Spool {
         spool
     }
 
+    /// The message that lies there.
+    pub fn message_at(&self, place: &Place) -> Option<&Message> {
+        self.messages.iter().find(|message| message.place == *place)
+    }
+
+    /// The message, wherever it lies in its mailbox; one that has got its id meanwhile too.
+    pub fn find(&self, mailbox: &Mailbox, identity: &Identity) -> Option<&Message> {
+        let is_it = |message: &&Message| {
+            let Identity { content, call } = &message.identity;
+            let same_call = call.is_none() || identity.call.is_none() || *call == identity.call;
+            message.place.mailbox == *mailbox && *content == identity.content && same_call
+        };
+        self.messages.iter().find(is_it)
+    }
+
     /// The number behind all that are in use in a folder, by a message or by a part of one.
     pub fn next_number(&self, mailbox: &Mailbox, folder: &Name) -> u16 {
         let used = |place: &Place| &place.mailbox == mailbox && &place.folder == folder;
@@ -71,9 +86,19 @@ impl Place {
     /// The place that a file of this path belongs to, and which part it is.
     pub fn of(path: &RelPath) -> Option<(Place, Name)> {
         match path.segments().collect::<Vec<_>>().as_slice() {
-            [context, name, folder, file] => place(context, name, folder, file),
+            [context, name, folder, file] => {
+                let (number, extension) = numbered(file)?;
+                let mailbox = Mailbox { context: Name::new(context)?, name: Name::new(name)? };
+                Some((Place { mailbox, folder: Name::new(folder)?, number }, extension))
+            }
             _ => None,
         }
+    }
+
+    /// The place that a file of this name in the same folder belongs to, and which part it is.
+    pub fn beside(&self, file: &[u8]) -> Option<(Place, Name)> {
+        let (number, extension) = numbered(file)?;
+        Some((Place { number, ..self.clone() }, extension))
     }
 
     /// The path of a part of the message here.
@@ -93,14 +118,14 @@ impl Place {
     }
 }
 
-fn place(context: &[u8], name: &[u8], folder: &[u8], file: &[u8]) -> Option<(Place, Name)> {
+/// `msgNNNN.EXT`, as far as Asterisk counts.
+fn numbered(file: &[u8]) -> Option<(u16, Name)> {
     let (digits, extension) = file.strip_prefix(b"msg")?.split_at_checked(4)?;
     let number = digits
         .iter()
         .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0')))?;
-    let mailbox = Mailbox { context: Name::new(context)?, name: Name::new(name)? };
     let extension = Name::new(extension.strip_prefix(b".")?)?;
-    (number < NUMBERS).then_some((Place { mailbox, folder: Name::new(folder)?, number }, extension))
+    (number < NUMBERS).then_some((number, extension))
 }
 
 /// Asterisk's locks of a folder, in both of its ways.

@@ -27,10 +27,12 @@ pub use error::{SyncError, TreeError};
 pub(crate) use incoming::{Incoming, ReceiveError};
 pub(crate) use intent::{Decision, Draft, Intent, IntentDirectory, Sealed};
 pub(crate) use link::{Link, read_frame, write_frame};
+pub(crate) use meta::{MASK as META, stat_fd};
 pub use push::{Compare, FilesReport, Mode, Progress, PushOptions, StagedFiles, TreePlan};
 pub(crate) use push::{plan_only, stage, stage_nothing};
 pub use replica::Replica;
 pub use scan::{Digests, Scan, scan};
+pub(crate) use scan::{names, stamp};
 pub(crate) use settle::{Ground, Occasion, Settled, Unsettled};
 pub(crate) use stage::Stage;
 #[cfg(test)]
@@ -38,7 +40,7 @@ pub(crate) use trash::Trash;
 pub use trash::TrashLimit;
 pub(crate) use trash::size_below;
 pub use tree::Tree;
-pub(crate) use tree::{Cursor as TreeCursor, STAGE_PREFIX};
+pub(crate) use tree::{Cursor as TreeCursor, STAGE_PREFIX, absent, to_path};
 
 #[cfg(test)]
 mod tests;
