@@ -19,7 +19,8 @@
 //!
 //! Numbers on the serving node are not changed while somebody may have the mailbox open: Asterisk remembers which *numbers* are
 //! to be deleted when the caller hangs up. Messages are put behind the last, in the order of their calls; where one was moved
-//! away a number stays free until Asterisk next opens the mailbox, which closes gaps itself. A mailbox that is full by
+//! away a number stays free until Asterisk next opens the mailbox, which closes gaps itself, or until [`Spool::gaps`] are closed
+//! because nobody has one open. A mailbox that is full by
 //! its own `maxmsg` gets the message all the same: the caller was told that it was taken.
 //!
 //! Phones' lamps: Asterisk looks at mailboxes that others change when it is told so, by the manager action `VoicemailRefresh`

@@ -1,6 +1,6 @@
 //! The files of a voicemail directory become messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,27 @@ impl Spool {
             message.place.mailbox == *mailbox && *content == identity.content && same_call
         };
         self.messages.iter().find(is_it)
+    }
+
+    /// Which messages would have which place if their folders had no gaps, in an order in which each place is free by then.
+    ///
+    /// Parts that make no message keep their numbers.
+    pub fn gaps(&self) -> Vec<(&Message, Place)> {
+        let torn: BTreeSet<Place> = self.torn.0.keys().filter_map(|path| Some(Place::of(path)?.0)).collect();
+        let (mut gaps, mut next) = (Vec::new(), BTreeMap::new());
+        for message in &self.messages {
+            let Place { mailbox, folder, .. } = &message.place;
+            let next: &mut u16 = next.entry((mailbox, folder)).or_default();
+            let mut to = Place { number: *next, ..message.place.clone() };
+            while torn.contains(&to) {
+                to.number += 1;
+            }
+            *next = to.number + 1;
+            if to != message.place {
+                gaps.push((message, to));
+            }
+        }
+        gaps
     }
 
     /// The number behind all that are in use in a folder, by a message or by a part of one.

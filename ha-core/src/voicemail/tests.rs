@@ -167,7 +167,37 @@ fn names_that_are_more_than_a_name_are_refused() {
     }
 }
 
+#[test]
+fn gaps_are_closed_around_what_makes_no_message() {
+    let [sound, _] = message("601/INBOX/msg0001", "cut", BO);
+    let files = ["601/INBOX/msg0002", "601/INBOX/msg0005", "602/INBOX/msg0000"].map(|at| message(at, at, BO));
+    let spool = Spool::new(files.into_iter().flatten().chain([sound]));
+    let gaps: Vec<String> =
+        spool.gaps().iter().map(|(message, to)| format!("{} {to}", message.place)).collect();
+    let expected = [
+        "default/601/INBOX/msg0002 default/601/INBOX/msg0000",
+        "default/601/INBOX/msg0005 default/601/INBOX/msg0002",
+    ];
+    assert_eq!(gaps, expected);
+}
+
 proptest! {
+    #[test]
+    fn gaps_that_are_closed_leave_the_order_and_no_gaps(pair in model::pairs()) {
+        let mut after = pair.carried(&[]);
+        let before = after.clone();
+        for (message, to) in model::spool(&before).gaps() {
+            let moved = after.remove(&message.place).unwrap();
+            prop_assert_eq!(after.insert(to, moved), None);
+        }
+        prop_assert!(model::spool(&after).gaps().is_empty());
+        prop_assert_eq!(before.values().collect::<Vec<_>>(), after.values().collect::<Vec<_>>());
+        for place in after.keys().filter(|place| place.number > 0) {
+            let before = Place { number: place.number - 1, ..place.clone() };
+            prop_assert!(after.contains_key(&before), "a gap before {}", place);
+        }
+    }
+
     #[test]
     fn what_is_kept_and_sent_comes_back(pair in model::pairs()) {
         let text = serde_json::to_string(&(pair.mine(), pair.base(), pair.plan())).unwrap();
