@@ -7,6 +7,7 @@ mod capture;
 pub mod carry;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod confd;
 pub mod configure;
