@@ -1,10 +1,12 @@
-//! One address for both nodes: what lets it be reached, and keeps it closed where it is not held.
+//! One address for both nodes: what lets it be reached, keeps it closed where it is not held, and tells who has it.
 //!
 //! For a thread that must never wait: nothing here does. All is done by the kernel while it is asked, nothing runs beside
 //! it, and every descriptor fits into one `poll`.
 
 use std::net::IpAddr;
 
+pub mod address;
+pub mod announce;
 pub mod gate;
 mod netlink;
 mod nft;

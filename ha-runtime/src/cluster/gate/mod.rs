@@ -10,8 +10,8 @@
 //! 3. [`Gate::open`], or [`Gate::renew`] when it is open.
 //!
 //! There are two copies of it, and a packet must pass both. The plain one outlives this process, but not `nft flush
-//! ruleset`; the owned one is spared by that, but goes with the socket that made it. Where both are gone at once,
-//! nothing keeps it closed.
+//! ruleset`; the owned one is spared by that, but goes with the socket that made it. Where both are gone at once, the
+//! address itself runs out (see [`address`](super::address)).
 //!
 //! Dropped are what asks for the address and what speaks for it: ARP requests for it, packets and neighbour
 //! solicitations to it, and ARP, packets and neighbour advertisements from it. So this machine can be a client of the

@@ -4,6 +4,10 @@
 const REQUEST: u16 = 1;
 /// The kernel says when it is done.
 pub(in crate::cluster) const ACK: u16 = 4;
+/// Everything there is of a kind.
+pub(in crate::cluster) const DUMP: u16 = 0x300;
+/// What is there is replaced.
+pub(in crate::cluster) const REPLACE: u16 = 0x100;
 /// What is not there is made.
 pub(in crate::cluster) const CREATE: u16 = 0x400;
 

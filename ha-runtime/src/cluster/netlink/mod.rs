@@ -3,5 +3,7 @@
 mod message;
 mod socket;
 
-pub(super) use self::message::{ACK, CREATE, Message, Writer, attribute, messages, text, word};
+pub(super) use self::message::{
+    ACK, CREATE, DUMP, Message, REPLACE, Writer, attribute, messages, text, word,
+};
 pub(super) use self::socket::{Fault, RequestError, Socket};

@@ -1,6 +1,8 @@
 //! Two machines with a wire between them, each a thread in a network namespace of its own: nothing outside is touched,
 //! and all is gone with the threads. They need root.
 
+mod address;
+mod announce;
 mod engine;
 mod gate;
 
