@@ -38,5 +38,6 @@ mod journal;
 mod line;
 mod links;
 mod long;
+mod outcome;
 mod telephony;
 mod vip;
