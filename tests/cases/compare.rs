@@ -105,10 +105,13 @@ pub(crate) fn observe(engine: &dyn Engine, event: Event, phase: Duration) -> Opt
             scope.spawn(move || {
                 lab.exec(host, &[sark]).ok();
                 engine.install(lab, host);
-                engine.start(lab, host);
             });
         }
     });
+    // the primary first: what VRRP's lower priority starts in the meantime, keepalived stops in no certain order
+    for host in [Host::Master, Host::Slave] {
+        engine.start(&lab, host);
+    }
     let watch = VipWatch::start(&lab);
     let (active, other) = (Host::Master, Host::Slave);
     let started = Moment::now();
@@ -122,7 +125,6 @@ pub(crate) fn observe(engine: &dyn Engine, event: Event, phase: Duration) -> Opt
     };
     let cold = seconds(60.0);
     assert!(serves(active, cold, started), "{} does not serve at all: {}", engine.name(), watch.so_far());
-    // VRRP's lower priority may have been first, and what it started must have stopped again
     wait::until("the other node stands by", seconds(10.0), || {
         (lab.sh(other, "systemctl is-active asterisk").code == 3).then_some(())
     });
