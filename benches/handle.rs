@@ -74,8 +74,11 @@ impl Peace {
                 Output::SetServices { id, .. } => {
                     self.answers.push_back(Input::Done { id: *id, result: Ok(()) })
                 }
-                Output::HandOver { .. } | Output::Announce(_) | Output::Alert { .. } | Output::Refused(_) => {
-                }
+                Output::HandOver { .. }
+                | Output::Check { .. }
+                | Output::Announce(_)
+                | Output::Alert { .. }
+                | Output::Refused(_) => {}
             }
         }
         outputs

@@ -12,6 +12,7 @@ use crate::distribution::ServiceState;
 use crate::health::{ProbeOutcome, Rung, Verdict};
 use crate::role::{Role, RoleConfig};
 use crate::services::Observed;
+use crate::watchdog::{Check, CheckId};
 
 /// Names one probe. A report that names another one changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +76,13 @@ pub enum Input {
     Booted,
     /// What the cluster says of the address that the pair shares; at every change.
     Cluster(View),
+    /// What came of a check of telephony here.
+    Checked {
+        /// As given out.
+        id: CheckId,
+        /// What came.
+        outcome: ProbeOutcome,
+    },
     /// Somebody wants something.
     Command(Command),
 }
@@ -134,6 +142,15 @@ pub enum Output {
         id: ActionId,
         /// The generation that decided so.
         generation: u64,
+    },
+    /// Check telephony here.
+    Check {
+        /// To be given back.
+        id: CheckId,
+        /// Which way.
+        check: Check,
+        /// When it counts as lost.
+        timeout: Duration,
     },
     /// Another row of the table decides now: for the journal.
     Announce(Decision),

@@ -32,6 +32,7 @@ pub mod testkit;
 pub mod time;
 pub mod transition;
 pub mod voicemail;
+pub mod watchdog;
 pub mod window;
 
 pub use budget::Budget;

@@ -125,6 +125,8 @@ pub enum Intent {
     StartedByHand,
     /// Ask the cluster to give the address to the other node.
     HandOver,
+    /// Telephony that belongs here died.
+    Died,
 }
 
 /// Why the activity of a node changed.
@@ -438,7 +440,7 @@ impl Machine {
             }
             Event::NotTaken => self.not_taken(limits),
             Event::AskAgain => self.refused = false,
-            Event::Died => self.died(),
+            Event::Died => self.died(intents),
             Event::Forgive => self.start_failed = false,
         }
     }
@@ -481,7 +483,7 @@ impl Machine {
             match limits.shared {
                 // it may be a look from before the start
                 Some(Shared { watched: true, .. }) => return,
-                Some(Shared { watched: false, .. }) => self.died(),
+                Some(Shared { watched: false, .. }) => self.died(intents),
                 None => {}
             }
         }
@@ -506,7 +508,7 @@ impl Machine {
     }
 
     /// Telephony follows the address, it is here, and nothing is under way.
-    fn serves(&self) -> bool {
+    pub(crate) fn serves(&self) -> bool {
         self.address == Address::Held
             && self.active
             && !self.maintenance
@@ -521,9 +523,10 @@ impl Machine {
         self.services.trust();
     }
 
-    fn died(&mut self) {
+    fn died(&mut self, intents: &mut Vec<Intent>) {
         if self.serves() {
             self.services.died();
+            intents.push(Intent::Died);
         }
     }
 
@@ -563,7 +566,11 @@ impl Machine {
                 self.set_active(limits, state == ServiceState::Running, Cause::Verdict, intents);
                 self.services.revive();
             }
-            Move::HandOver => self.hand_over(intents),
+            Move::HandOver => {
+                // until it has left; telephony that died is left alone all the same
+                self.services.want(Some(ServiceState::Running));
+                self.hand_over(intents);
+            }
         }
         // the row that follows from the move itself says nothing new
         self.rule = self.rule().id;

@@ -5,6 +5,7 @@
 mod acting;
 mod arriving;
 mod commands;
+mod guarding;
 mod replicating;
 mod sharing;
 mod status;
@@ -31,6 +32,7 @@ use crate::role::{Role, RoleConfig};
 use crate::schedule::Schedule;
 use crate::services::Observed;
 use crate::time::{Instant, Now, Zone};
+use crate::watchdog::Watchdog;
 
 /// How long a start or stop waits for its record to be on disk (`safety.md` 3.4).
 pub const PERSIST_PATIENCE: Duration = Duration::from_millis(500);
@@ -103,6 +105,7 @@ pub struct Node {
     maintenance: Option<LastingDeadline>,
     replicating: Replicating,
     sharing: Sharing,
+    watchdog: Option<Watchdog>,
     decision: Option<Decision>,
     alerts: Vec<&'static str>,
     /// The machine was down, and since then the slave was neither heard nor found to be dead.
@@ -221,6 +224,7 @@ impl Node {
             maintenance,
             replicating,
             sharing: Sharing::default(),
+            watchdog: policy.exclusive.as_ref().and_then(|one| one.watchdog).map(Watchdog::new),
             decision: None,
             alerts: Vec::new(),
             away: false,
@@ -285,6 +289,7 @@ impl Node {
             self.hold_down.as_ref().map(lasting),
             self.maintenance.as_ref().map(lasting),
             self.rewrite_at,
+            self.guard_due(),
         ];
         let others =
             self.replicating.deadlines(self.now).into_iter().chain(self.sharing.deadlines(self.now.mono));
@@ -309,21 +314,29 @@ impl Node {
                 self.done(result.err().map(|e| e.0), &mut out)
             }
             Input::Done { .. } => {}
-            Input::Observed(observed) => self.step(Event::Observed(observed), &mut out),
+            Input::Observed(observed) => {
+                if let (Observed::Stopped, Some(watchdog)) = (observed, &mut self.watchdog) {
+                    watchdog.look(now.mono);
+                }
+                self.step(Event::Observed(observed), &mut out);
+            }
             Input::Persisted { generation, written } => self.persisted(generation, written, &mut out),
             Input::Replicated { id, how, took } => self.replicated(id, how, took),
             Input::Changed => self.changed(),
             Input::SlaveRests => self.slave_rests(),
             Input::Booted => self.away = true,
+            Input::Checked { id, outcome } => self.guarded(|watchdog| watchdog.report(id, outcome), &mut out),
             Input::Cluster(view) => self.cluster(view, &mut out),
             Input::Command(command) => self.command(command, &mut out),
         }
         self.cluster_again(&mut out);
         self.outcomes(|probing| probing.overdue(now.mono), &mut out);
+        self.guarded(|watchdog| watchdog.overdue(now.mono), &mut out);
         self.timers(&mut out);
         self.watch_the_peer();
         self.remember(&mut out);
         self.probe(&mut out);
+        self.guard(&mut out);
         Outputs(out)
     }
 
@@ -332,6 +345,9 @@ impl Node {
     fn woke(&mut self) {
         let now = self.now.mono;
         self.probing.start_over(now);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.start_over(now);
+        }
         let noticed =
             self.policy.rungs.iter().map(|(_, policy)| policy.detection_worst()).max().unwrap_or_default();
         let waits = [&mut self.settle_at, &mut self.hold_at, &mut self.sharing.answer_by];
@@ -366,6 +382,7 @@ impl Node {
                 Intent::Activity { active, cause } => self.activity(active, cause, event, out),
                 Intent::SetServices(to) => self.set_services(to, out),
                 Intent::HandOver => self.hand_over(out),
+                Intent::Died => self.telephony_died(out),
                 Intent::StartedByHand => {
                     let node = self.passive();
                     self.alert("started-by-hand", true, out, || {

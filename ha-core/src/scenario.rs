@@ -140,6 +140,11 @@ fn set(policy: &mut Policy, words: &[&str]) -> Result<(), String> {
         }
         ["on_change", "true"] => policy.on_change = true,
         ["on_change", "false"] => policy.on_change = false,
+        ["restart_alone", word @ ("true" | "false")] => {
+            let exclusive =
+                policy.exclusive.as_mut().ok_or("restart_alone is for a pair that shares an address")?;
+            exclusive.restart_alone = *word == "true";
+        }
         ["zone", "utc"] => policy.zone = Arc::new(Utc),
         _ => return Err("no such setting".to_owned()),
     }
@@ -167,6 +172,9 @@ fn happen(pair: &mut Pair, words: &[&str]) -> Result<(), String> {
         ["firewall", "off"] => (host.answers_sip, host.answers_ping) = (true, true),
         ["telephony", "stops"] => host.telephony = false,
         ["telephony", "starts"] => host.telephony = true,
+        ["telephony", "hangs"] => host.hangs = true,
+        ["address", "refused"] => host.takes_address = false,
+        ["address", "taken"] => host.takes_address = true,
         ["start", "takes", time] => host.start_takes = parse_duration(time)?,
         ["actions", "fail"] => host.actions = Actions::Fail,
         ["actions", "work"] => host.actions = Actions::Work,
@@ -182,6 +190,8 @@ fn happen(pair: &mut Pair, words: &[&str]) -> Result<(), String> {
         ["stand", "by"] => pair.command(side, Command::StandBy),
         ["yield"] => pair.command(side, Command::Yield),
         ["resume"] => pair.command(side, Command::Resume),
+        ["hand", "over"] => pair.command(side, Command::HandOver),
+        ["hand", "back"] => pair.command(side, Command::HandBack),
         ["acknowledge"] => pair.command(side, Command::Acknowledge),
         ["changes"] => pair.change(side),
         ["replication", "takes", time] => host.replication_takes = parse_duration(time)?,

@@ -2,6 +2,8 @@
 //!
 //! The nodes are the real ones; everything around them is arithmetic. `simulate`, the scenarios and the tests use it.
 
+mod shared;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
@@ -17,6 +19,8 @@ use crate::node::{Node, Policy};
 use crate::role::{PeerAddress, RoleConfig};
 use crate::services::Observed;
 use crate::time::{Instant, Now};
+use crate::watchdog::{Check, CheckId};
+use shared::{Cluster, Seen};
 
 /// What a host's disk does with the engine's record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,10 @@ pub struct Host {
     pub answers_sip: bool,
     /// Telephony runs.
     pub telephony: bool,
+    /// Its process is there and answers nothing.
+    pub hangs: bool,
+    /// It takes an address that the other one hands over.
+    pub takes_address: bool,
     /// How long a start takes.
     pub start_takes: Duration,
     /// How long a stop takes.
@@ -100,6 +108,7 @@ enum Happening {
     Acted(ActionId, ServiceState),
     Persisted(u64, bool),
     Replicated(ActionId, Duration),
+    Checked(CheckId, ProbeOutcome),
     Look,
 }
 
@@ -151,6 +160,8 @@ pub struct Pair {
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
     random: u64,
+    /// Where the policy says that the pair shares an address.
+    cluster: Option<Cluster>,
     transcript: Vec<Line>,
 }
 
@@ -167,6 +178,8 @@ impl Pair {
             answers_ping: true,
             answers_sip: true,
             telephony,
+            hangs: false,
+            takes_address: true,
             start_takes: Duration::from_secs(2),
             stop_takes: Duration::from_secs(1),
             replication_takes: Duration::from_secs(1),
@@ -191,6 +204,7 @@ impl Pair {
             queue: BinaryHeap::new(),
             order: 0,
             random: 0x9e37_79b9_7f4a_7c15,
+            cluster: policy.exclusive.is_some().then(|| Cluster::new(Instant::default())),
             transcript: Vec::new(),
         };
         for side in Side::ALL {
@@ -218,7 +232,12 @@ impl Pair {
     /// Whether phones are answered on this host.
     pub fn serves(&self, side: Side) -> bool {
         let host = &self.hosts[side as usize];
-        host.powered && !host.frozen && host.telephony
+        host.powered && !host.frozen && host.telephony && !host.hangs
+    }
+
+    /// Who holds the address that the pair shares.
+    pub fn holder(&self) -> Option<Side> {
+        self.cluster.as_ref().and_then(Cluster::holder)
     }
 
     /// Everything that happened so far, in order.
@@ -276,6 +295,9 @@ impl Pair {
         let observed = host.observed();
         host.life += 1;
         host.node = Some(Node::new(policy, role, host.record.clone(), observed, now));
+        if let Some(cluster) = &mut self.cluster {
+            cluster.restarted(side);
+        }
         self.later(side, Duration::ZERO, Happening::Look);
     }
 
@@ -310,11 +332,15 @@ impl Pair {
         loop {
             let queued = self.queue.peek().map(|Reverse(one)| one.at);
             let ticks = Side::ALL.map(|side| self.tick_at(side));
-            let Some(next) = ticks.into_iter().flatten().chain(queued).min().filter(|at| *at <= end) else {
+            let beat = self.cluster.as_ref().map(|cluster| cluster.next);
+            let dates = ticks.into_iter().flatten().chain(queued).chain(beat);
+            let Some(next) = dates.min().filter(|at| *at <= end) else {
                 break;
             };
             self.now = self.now.max(next);
-            if queued == Some(next) {
+            if beat == Some(next) {
+                self.beat();
+            } else if queued == Some(next) {
                 let Some(Reverse(one)) = self.queue.pop() else { continue };
                 self.deliver(one.side, one.life, one.what);
             } else {
@@ -326,6 +352,31 @@ impl Pair {
             }
         }
         self.now = end;
+    }
+
+    /// The cluster settles who holds the address, and tells the nodes.
+    fn beat(&mut self) {
+        let seen = Side::ALL.map(|side| {
+            let host = &self.hosts[side as usize];
+            Seen {
+                runs: host.powered && !host.frozen && host.node.is_some(),
+                cable: host.cable,
+                sees_reference: self.references,
+                able: host.node.as_ref().is_some_and(|node| node.standing(false).able),
+                takes: host.takes_address,
+            }
+        });
+        let (now, before) = (self.now, self.holder());
+        let views = self.cluster.as_mut().map(|cluster| cluster.beat(now, seen)).unwrap_or_default();
+        let after = self.holder();
+        for (side, says) in [(before, "the address leaves"), (after, "the address comes")] {
+            if let Some(side) = side.filter(|_| before != after) {
+                self.say(side, says);
+            }
+        }
+        for (side, view) in views {
+            self.feed(side, Input::Cluster(view));
+        }
     }
 
     fn now(&self) -> Now {
@@ -358,6 +409,7 @@ impl Pair {
             Happening::Acted(id, state) => self.acted(side, waited_for.then_some(id), state),
             _ if !waited_for => {}
             Happening::Probe(id, outcome) => self.feed(side, Input::Probe { id, outcome }),
+            Happening::Checked(id, outcome) => self.feed(side, Input::Checked { id, outcome }),
             Happening::Persisted(generation, written) => {
                 self.feed(side, Input::Persisted { generation, written })
             }
@@ -391,6 +443,7 @@ impl Pair {
         let works = host.actions == Actions::Work;
         if works {
             host.telephony = state == ServiceState::Running;
+            host.hangs = false;
         }
         self.say(
             side,
@@ -452,7 +505,13 @@ impl Pair {
             Output::Announce(decision) => self.say(side, &format!("{} {}", decision.rule, decision.why)),
             Output::Alert { key, raised: true, text } => self.say(side, &format!("alert {key}: {text}")),
             Output::Alert { key, raised: false, .. } => self.say(side, &format!("alert {key} is over")),
-            Output::HandOver { .. } => self.say(side, "asks for a handover"),
+            Output::HandOver { .. } => {
+                self.say(side, "ask for a handover");
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.hand_over(side);
+                }
+            }
+            Output::Check { id, check, timeout } => self.check(side, id, check, timeout),
             Output::Refused(refusal) => self.say(side, &format!("refused: {refusal}")),
         }
     }
@@ -473,6 +532,17 @@ impl Pair {
         let (after, outcome) =
             if reply { (round_trip, ProbeOutcome::Reply) } else { (timeout, ProbeOutcome::Lost) };
         self.later(side, after, Happening::Probe(id, outcome));
+    }
+
+    fn check(&mut self, side: Side, id: CheckId, check: Check, timeout: Duration) {
+        let host = &self.hosts[side as usize];
+        let (after, outcome) = match (check, host.telephony, host.hangs) {
+            (Check::Process, true, _) => (Duration::ZERO, ProbeOutcome::Reply),
+            (_, false, _) => (Duration::ZERO, ProbeOutcome::Lost),
+            (Check::Console | Check::Sip, true, true) => (timeout, ProbeOutcome::Lost),
+            (Check::Console | Check::Sip, true, false) => (self.delay, ProbeOutcome::Reply),
+        };
+        self.later(side, after, Happening::Checked(id, outcome));
     }
 
     fn path_is_whole(&self) -> bool {

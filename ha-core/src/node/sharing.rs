@@ -13,17 +13,20 @@ use crate::event::{ActionId, Output};
 use crate::machine::{Event, Shared};
 use crate::role::Role;
 use crate::time::Instant;
+use crate::watchdog::WatchdogPolicy;
 
 /// How a pair behaves that shares one address (SARK); `None` in a [`Policy`](super::Policy): each node has its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exclusive {
     /// Telephony that died is started again here when the other node cannot take over: `RESTART` of SARK's page.
     pub restart_alone: bool,
+    /// How telephony is looked after; `None`: only by the look that every PBX gets every ten seconds.
+    pub watchdog: Option<WatchdogPolicy>,
 }
 
 impl From<&Exclusive> for Shared {
     fn from(exclusive: &Exclusive) -> Shared {
-        Shared { restart_alone: exclusive.restart_alone, watched: false }
+        Shared { restart_alone: exclusive.restart_alone, watched: exclusive.watchdog.is_some() }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::health::{Rung, RungVerdict, Verdict};
 use crate::role::RoleConfig;
 use crate::services::Observed;
 use crate::transition::{Address, Guard};
+use crate::watchdog::Health;
 
 /// What operators and metrics see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub struct Status {
     pub failback_policy: &'static str,
     /// Whether the address that the pair shares is here; `None`: it shares none, or its cluster has not said it yet.
     pub address_held: Option<bool>,
+    /// The cluster was asked to hand it over, and has not answered.
+    pub handing_over: bool,
+    /// What the watchdog says of telephony here; `None`: it does not run here, or nobody looks after it.
+    pub health: Option<Health>,
     /// Why a change is not on the slave yet; `None`: no change is known that is not.
     pub change_waits: Option<ChangeWaits>,
 }
@@ -76,6 +81,8 @@ impl Node {
                 Address::Held => Some(true),
                 Address::Elsewhere => Some(false),
             },
+            handing_over: self.machine.handing_over(),
+            health: self.health(),
             change_waits: self.change_waits(),
         }
     }

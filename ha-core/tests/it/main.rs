@@ -9,3 +9,4 @@ mod pair;
 mod random;
 mod replication;
 mod scenarios;
+mod shared;

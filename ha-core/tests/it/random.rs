@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ha_core::cluster::View;
 use ha_core::event::{ActionFailed, ActionId, Command, Input, Output, ProbeId, Refusal, Replicated};
 use ha_core::failback::FailbackPolicy;
 use ha_core::health::{ProbeOutcome, Verdict};
-use ha_core::node::{Node, Policy};
+use ha_core::node::{Exclusive, Node, Policy};
 use ha_core::role::{PeerAddress, Role, RoleConfig};
 use ha_core::services::Observed;
 use ha_core::time::{Instant, Now};
+use ha_core::watchdog::{CheckId, WatchdogPolicy};
 use ha_core::{Schedule, ServiceState, preset};
 use proptest::prelude::*;
 
@@ -29,6 +31,9 @@ enum Given {
     Changed,
     SlaveRests,
     Booted,
+    Cluster(View),
+    /// The outcome of the check given out so many before the last.
+    Checked(u64, ProbeOutcome),
     Command(Command),
     Reload,
 }
@@ -65,11 +70,23 @@ fn commands() -> impl Strategy<Value = Command> {
         Just(Command::StandBy),
         Just(Command::Yield),
         Just(Command::Resume),
+        Just(Command::HandOver),
+        Just(Command::HandBack),
         lasts.prop_map(|lasts| Command::Maintenance { lasts }),
         Just(Command::Acknowledge),
         Just(Command::Replicate),
         Just(Command::Follow),
     ]
+}
+
+fn views() -> impl Strategy<Value = View> {
+    let peer = prop::sample::select(Verdict::ALL.to_vec());
+    (any::<bool>(), peer, any::<bool>(), 0u32..3).prop_map(|(held, peer, isolated, failed_handovers)| View {
+        held,
+        peer,
+        isolated,
+        failed_handovers,
+    })
 }
 
 fn endings() -> impl Strategy<Value = Replicated> {
@@ -90,6 +107,8 @@ fn given() -> impl Strategy<Value = Given> {
         1 => Just(Given::SlaveRests),
         1 => Just(Given::Booted),
         2 => commands().prop_map(Given::Command),
+        6 => views().prop_map(Given::Cluster),
+        6 => (0u64..6, outcomes()).prop_map(|(back, outcome)| Given::Checked(back, outcome)),
         1 => Just(Given::Reload),
     ]
 }
@@ -106,8 +125,12 @@ fn policies() -> impl Strategy<Value = Policy> {
     let durations =
         prop_oneof![9 => seconds(90), 1 => (0u32..64).prop_map(|bits| Duration::from_secs(1 << bits))];
     let failback = prop_oneof![Just(FailbackPolicy::Automatic), Just(FailbackPolicy::Manual)];
-    (failback, seconds(90), durations.clone(), durations, 0u32..4, 0usize..3, any::<bool>()).prop_map(
-        |(failback, hold, hold_down, latch_window, latch_after, references, scheduled)| {
+    let watchdog = prop::option::of(Just(WatchdogPolicy::modern(Duration::from_secs(20))));
+    let exclusive =
+        (any::<bool>(), watchdog).prop_map(|(restart_alone, watchdog)| Exclusive { restart_alone, watchdog });
+    let gates = (failback, seconds(90), durations.clone(), durations, 0u32..4);
+    (gates, 0usize..3, any::<bool>(), prop::option::of(exclusive)).prop_map(
+        |((failback, hold, hold_down, latch_window, latch_after), references, scheduled, exclusive)| {
             let mut policy = preset::modern();
             policy.failback.policy = failback;
             policy.failback.hold = hold;
@@ -116,6 +139,7 @@ fn policies() -> impl Strategy<Value = Policy> {
             policy.failback.latch_after = latch_after;
             policy.references = (0..references).map(|last| [10, 0, 1, last as u8].into()).collect();
             policy.schedule = scheduled.then(|| Schedule::parse("* * * * *").unwrap());
+            policy.exclusive = exclusive;
             policy
         },
     )
@@ -140,7 +164,9 @@ impl World {
                 Output::Replicate { id, after_change, .. } => {
                     self.next(id.0);
                     if *after_change {
-                        assert_eq!(node.status().peer, Verdict::Up);
+                        let status = node.status();
+                        let heard = status.peer == Verdict::Degraded && status.address_held.is_some();
+                        assert!(status.peer == Verdict::Up || heard);
                         assert!(node.record().maintenance_until.is_none());
                     }
                     assert_eq!(node.role().role(), Role::Master);
@@ -151,7 +177,11 @@ impl World {
                     assert_eq!(self.action, None, "a second action beside the first");
                     self.action = Some(*id);
                     assert!(*generation <= node.record().generation);
-                    if *generation == node.record().generation {
+                    if *to == ServiceState::Running && *generation == node.record().generation {
+                        assert!(node.record().active);
+                        assert_ne!(node.status().address_held, Some(false), "telephony without its address");
+                    } else if *generation == node.record().generation && node.status().address_held.is_none()
+                    {
                         assert_eq!(node.record().active, *to == ServiceState::Running);
                     }
                     assert_ne!(node.role().role(), Role::Disabled, "a disabled node acts on nothing");
@@ -167,6 +197,7 @@ impl World {
                 }
                 Output::Announce(decision) => assert!(decision.generation <= node.record().generation),
                 Output::HandOver { id: ActionId(id), .. } => self.next(*id),
+                Output::Check { id: CheckId(id), .. } => self.next(*id),
                 Output::Alert { .. } => {}
             }
         }
@@ -230,6 +261,10 @@ proptest! {
                 Given::Changed => Input::Changed,
                 Given::SlaveRests => Input::SlaveRests,
                 Given::Booted => Input::Booted,
+                Given::Cluster(view) => Input::Cluster(view),
+                Given::Checked(back, outcome) => {
+                    Input::Checked { id: CheckId(world.last_id.saturating_sub(back)), outcome }
+                }
                 Given::Command(command) => {
                     // the driver changes no role while an action is under way
                     if matches!(command, Command::SetRole { .. }) && node.status().in_flight.is_some() {
@@ -238,8 +273,9 @@ proptest! {
                     Input::Command(command)
                 }
                 Given::Reload => {
-                    let in_flight = node.status().in_flight.is_some();
-                    prop_assert_eq!(node.change_policy(policy.clone(), world.now), !in_flight);
+                    let status = node.status();
+                    let changed = node.change_policy(policy.clone(), world.now);
+                    prop_assert_eq!(changed, status.in_flight.is_none() && !status.handing_over);
                     continue;
                 }
             };

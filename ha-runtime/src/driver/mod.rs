@@ -326,7 +326,7 @@ impl Driver {
                 });
             }
             // no distribution here shares an address
-            Output::HandOver { .. } => {}
+            Output::HandOver { .. } | Output::Check { .. } => {}
             Output::Announce(decision) => {
                 tracing::info!("{} {}", decision.rule, decision.why);
                 self.keeper.decided(&decision);
