@@ -66,6 +66,8 @@ pub const PROFILE: Profile = Profile {
     exclusive_address: true,
     // SARK's page, "HA Auto-Failback": "Most users run with this off".
     automatic_failback: false,
+    // SARK's page: "A watchdog daemon looks for the Asterisk running task every few seconds."
+    watchdog: true,
     followers: &[],
 };
 

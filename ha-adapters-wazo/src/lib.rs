@@ -61,6 +61,7 @@ pub const PROFILE: Profile = Profile {
     same_subnet: None,
     exclusive_address: false,
     automatic_failback: true,
+    watchdog: false,
     followers: &[],
 };
 

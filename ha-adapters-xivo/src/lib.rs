@@ -69,6 +69,7 @@ pub const PROFILE: Profile = Profile {
     same_subnet: Some("DHCP is replicated, so both nodes must serve one VoIP network"),
     exclusive_address: false,
     automatic_failback: true,
+    watchdog: false,
     followers: &[Follower::ContactCentre, Follower::MediaServers, Follower::Edge],
 };
 

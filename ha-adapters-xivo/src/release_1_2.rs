@@ -44,6 +44,7 @@ pub const PROFILE: Profile = Profile {
     restart_after: &[],
     // The 1.2 page asks for nothing of the kind; contact centres, media servers and the Edge are younger.
     same_subnet: None,
+    watchdog: false,
     followers: &[],
     ..crate::PROFILE
 };

@@ -55,6 +55,8 @@ pub struct Profile {
     pub exclusive_address: bool,
     /// Whether a slave that serves hands back by itself where the settings do not say; otherwise a person says when.
     pub automatic_failback: bool,
+    /// Whether telephony that runs is looked after: its process, its console by [`ServicePlan::status`], and SIP.
+    pub watchdog: bool,
     /// What may stand beside the pair and has to follow telephony.
     pub followers: &'static [Follower],
 }

@@ -42,5 +42,6 @@ pub const EXAMPLE: Profile = Profile {
     same_subnet: None,
     exclusive_address: false,
     automatic_failback: true,
+    watchdog: false,
     followers: &[],
 };

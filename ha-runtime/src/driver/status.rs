@@ -72,7 +72,7 @@ pub fn document(
         },
         "latched": status.record.latched,
         "maintenance_until": status.record.maintenance_until,
-        "address": { "vip": null, "held": false },
+        "address": { "vip": null, "held": status.address_held == Some(true) },
         "replication": {
             "number": number(context, status.role.role(), &past),
             "files": part(&past.files, on_change.has_files),
