@@ -67,7 +67,7 @@ fn is_played(program: &str, first: &str) {
         "is now registered at the slave",
         "slave   serves with the administrator's last changes",
         "demo    switches the master on again",
-        "master  may not replicate: telephony runs on the slave",
+        "master  may not replicate: telephony runs on the receiving node",
         "slave   master is back and ready: hand back (S10)",
         "master  replicates files: 1 sent whole, 1 patched",
         "death noticed after",

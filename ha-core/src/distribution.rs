@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::Effect;
 use crate::follow::{Edge, EnvFile, Followers, Side, Step};
 use crate::profile::Profile;
+use crate::replication::copying::{Copying, NotSaid};
 use crate::role::{Role, RoleConfig, RoleError};
 
 /// Whether telephony runs.
@@ -50,6 +51,13 @@ pub trait Distribution: Send + Sync {
     /// What brings telephony to `to` on a node of that role.
     fn set_services(&self, to: ServiceState, _role: Role) -> Vec<Effect> {
         self.profile().set_services(to)
+    }
+
+    /// What is copied. `conf`: the text of [`Profile::copying_file`]; `None`: there is no such file.
+    ///
+    /// Both nodes ask it, each of its own file: what only one of them names is not copied, and refused by its name.
+    fn copying(&self, _conf: Option<&str>) -> Result<Copying, NotSaid> {
+        Ok(Copying::from(self.profile()))
     }
 
     /// Other releases of it that differ, by the word that `release` in the settings takes.

@@ -263,6 +263,11 @@ pub enum Refusal {
     /// Telephony was handed over.
     #[error("guard \"yielded\": telephony was handed over to the slave; `failback` lifts it")]
     Yielded,
+    /// This node fetches, and what it has may be newer.
+    #[error(
+        "guard \"active\": telephony runs here, and what this node has may be newer; it is lifted when it stands by"
+    )]
+    ServesItself,
     /// Nothing to do it with.
     #[error("guard \"peer\": the slave does not answer; it is lifted when it does")]
     PeerDown,

@@ -28,6 +28,7 @@ use crate::failback::{Failback, LastingDeadline};
 use crate::health::{Counts, REFERENCE_DOWN_AFTER, Rung, RungPolicy, Verdict};
 use crate::machine::{Event, Intent, Limits, Machine, Remembered, Shared};
 use crate::probing::Probing;
+use crate::replication::flow::Flow;
 use crate::role::{Role, RoleConfig};
 use crate::schedule::Schedule;
 use crate::services::Observed;
@@ -60,7 +61,9 @@ pub struct Policy {
     pub degraded_after: Duration,
     /// When telephony goes back.
     pub failback: Failback,
-    /// When the master replicates; `None`: only when asked.
+    /// From which node data flow to which: who replicates, below.
+    pub flow: Flow,
+    /// When the master replicates, or whoever fetches; `None`: only when asked.
     pub schedule: Option<Schedule>,
     /// Whether the master replicates when something changed, too.
     pub on_change: bool,
@@ -119,6 +122,7 @@ impl std::fmt::Debug for Policy {
             .field("references", &self.references)
             .field("degraded_after", &self.degraded_after)
             .field("failback", &self.failback)
+            .field("flow", &self.flow)
             .field("schedule", &self.schedule)
             .field("on_change", &self.on_change)
             .field("exclusive", &self.exclusive)

@@ -9,6 +9,7 @@ use crate::failback::{Failback, FailbackPolicy};
 use crate::health::{Rung, RungPolicy};
 use crate::node::Policy;
 use crate::profile::SeedRound;
+use crate::replication::flow::Flow;
 
 const fn checked(
     interval: u64,
@@ -68,6 +69,7 @@ pub fn modern() -> Policy {
         references: Vec::new(),
         degraded_after: DEGRADED_AFTER,
         failback: MODERN_FAILBACK,
+        flow: Flow::Push,
         schedule: None,
         on_change: true,
         exclusive: None,

@@ -21,6 +21,9 @@ pub struct Profile {
     pub seed_round: SeedRound,
     /// Trees that are copied to the slave.
     pub datasets: &'static [Dataset],
+    /// The PBX's own file that says what is copied ([`Distribution::copying`](crate::Distribution::copying)); `None`: the
+    /// datasets above are.
+    pub copying_file: Option<&'static str>,
     /// The database that is copied to the slave.
     pub database: Option<Database>,
     /// How telephony is started, stopped and asked for.

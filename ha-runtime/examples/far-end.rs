@@ -19,6 +19,7 @@ fn main() -> ExitCode {
                 Err(error) => failed(&error, 1),
             }
         }
+        Ok(Word::Source) => failed(&"there is nothing to be fetched here", 3),
         Ok(Word::Relay) => match relay::run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, error.exit_status()),
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn failed(error: &dyn std::error::Error, status: u8) -> ExitCode {
+fn failed(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(status)
 }

@@ -207,8 +207,9 @@ async fn settle(
     };
     let stopped = Arc::new(AtomicBool::new(false));
     let (owned, stop) = (context.clone(), Arc::clone(&stopped));
-    let (moment, now) =
-        (takeover.moment, Receiver { role: takeover.role, generation: takeover.generation, active: true });
+    let flow = context.settings.replication.flow;
+    let now = Receiver { flow, role: takeover.role, generation: takeover.generation, active: true };
+    let moment = takeover.moment;
     let mut settling = tokio::task::spawn_blocking(move || {
         let _lock = lock;
         // what runs already has written

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ha_core::replication::admission::{Receiver, Unwilling};
+use ha_core::replication::flow::Flow;
 use ha_core::replication::tables::Exclusions;
 use ha_core::replication::wire::State;
 
@@ -98,10 +99,10 @@ pub struct Ready {
     pub is_kept: bool,
 }
 
-/// Whether a node that states this of itself may be replicated to.
+/// Whether a node that states this of itself may be sent to.
 pub fn willing(state: &State) -> Result<(), Unwilling> {
     let State { role, generation, active, .. } = *state;
-    Receiver { role, generation, active }.admits(generation)
+    Receiver { flow: Flow::Push, role, generation, active }.admits(generation)
 }
 
 impl Line {

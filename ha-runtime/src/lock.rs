@@ -1,4 +1,4 @@
-//! The two locks of a node: a verb from cron and the daemon never act together.
+//! The locks of a node: a verb from cron and the daemon never act together.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -21,6 +21,8 @@ pub enum Lock {
     Act,
     /// Sending, fetching and applying a replica.
     Replicate,
+    /// Having an own agent fetch a replica: it is the agent that takes [`Lock::Replicate`].
+    Fetch,
 }
 
 impl Lock {
@@ -29,6 +31,7 @@ impl Lock {
         let name = match self {
             Lock::Act => "act.lock",
             Lock::Replicate => "replicate.lock",
+            Lock::Fetch => "fetch.lock",
         };
         root.path(LOCK_DIRECTORY).join(name)
     }

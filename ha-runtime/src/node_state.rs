@@ -39,6 +39,7 @@ pub fn now(context: &Context) -> Result<Receiver, Failure> {
     let running = observe(&context.root, &context.profile().observe) == Observed::Running;
     let recorded = record.as_ref().is_some_and(|record| record.active);
     Ok(Receiver {
+        flow: context.settings.replication.flow,
         role: role.role(),
         generation: record.map_or(0, |record| record.generation),
         active: recorded || running,

@@ -1,4 +1,5 @@
-//! One replication from this master to its slave: trees and tables, all of it or nothing.
+//! One replication from this master to its slave: trees and tables, all of it or nothing. Where the slave fetches it is the
+//! same with its two ends exchanged (`fetch`).
 //!
 //! 1. The slave's agent takes its lock and settles what an earlier replication left
 //!    ([`Client::stage_files`](crate::agent::Client::stage_files)).
@@ -11,13 +12,18 @@
 //! Cut before 4 nothing happens, after 4 all of it: the agent, the next replication, the slave's daemon or its takeover
 //! find the written decision and ask the server what became of the transaction.
 
+mod afterwards;
+mod between;
 mod database;
+mod errand;
+mod fetch;
 mod files;
 mod job;
 mod kept;
 mod known;
 mod lookout;
 mod past;
+mod source;
 mod switch;
 mod work;
 
@@ -26,10 +32,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use ha_core::Role;
 use ha_core::event::Replicated;
 use ha_core::replication::admission::Unwilling;
+use ha_core::replication::flow::Flow;
 use ha_core::replication::tables::Exclusions;
+use ha_core::{Role, RoleConfig};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -39,20 +46,33 @@ use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Blame, Failure, Report, Verdict};
 use crate::sync::Progress;
-pub use files::trees;
+pub use files::{copying, trees};
 pub use job::{Ended, Job, Scope};
 pub use kept::{Kept, OnChange};
 pub use lookout::Lookout;
 pub(crate) use lookout::Sight;
 pub use past::{Part, Past, past};
+pub(crate) use source::source;
 use switch::Switch;
 use work::Work;
 
 /// The second of two replications waits for the first this long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
 
+/// The other node, if this one begins replications: it sends, or it fetches.
+pub fn counterpart(flow: Flow, role: &RoleConfig) -> Result<IpAddr, Failure> {
+    match (flow, role.role(), role.peer()) {
+        (Flow::Push, Role::Master, Some(peer)) => Ok(peer),
+        (Flow::Push, role, _) => Err(not_a_master(role)),
+        (Flow::FromMaster | Flow::FromActive, role, Some(peer)) if flow.reaches(role) => Ok(peer),
+        (Flow::FromMaster | Flow::FromActive, role, _) => Err(Failure::guard(format!(
+            "guard \"role\": this node is {role}, and only a slave fetches; run it there, or `configure slave --remote IP`"
+        ))),
+    }
+}
+
 /// The refusal for a node that has nothing to send.
-pub fn not_a_master(role: Role) -> Failure {
+fn not_a_master(role: Role) -> Failure {
     Failure::guard(format!(
         "guard \"role\": this node is {role}, and only a master replicates; `configure master --remote IP` lifts it"
     ))
@@ -61,7 +81,10 @@ pub fn not_a_master(role: Role) -> Failure {
 /// One alert when replication fails, one when it works again; none when a change only waits.
 pub fn tell(alerts: &AlertLine, job: &Job, ended: &Ended) {
     match &ended.verdict {
-        Ok(_) => alerts.clear("replication-failed", "replication works again"),
+        Ok(report) => {
+            alerts.clear("replication-failed", "replication works again");
+            fetch::tell_of_what_follows(alerts, report);
+        }
         Err(_) if job.waits(ended.how) => {}
         Err(failure) => alerts.raise("replication-failed", &format!("Slave replication failed: {failure}")),
     }
@@ -88,6 +111,9 @@ pub async fn run(
     job: &Job,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Ended {
+    if context.settings.replication.flow.is_pull() {
+        return fetch::run(context, job).await;
+    }
     let lock = {
         let root = context.root.clone();
         let (owned, peer) = (context.clone(), job.peer);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,25 @@ pub fn to_peer(context: &Context, peer: IpAddr) -> Result<Box<dyn Far>, Failure>
     }
 }
 
+/// An agent of this node, which knows the same files and settings: a receiver that nobody had to log in for.
+pub fn own_agent(context: &Context) -> Result<Child, Failure> {
+    let path = |path: &Path| path.display().to_string();
+    let argv = vec![
+        path(&own_program()?),
+        "--root".to_owned(),
+        path(context.root.directory()),
+        "--config".to_owned(),
+        path(&context.settings_path),
+        Word::Agent.to_string(),
+    ];
+    Ok(Child::new(argv, BTreeMap::new()))
+}
+
+fn own_program() -> Result<PathBuf, Failure> {
+    let program = std::env::current_exe();
+    program.map(as_installed).map_err(|error| Failure::environment(format!("own program: {error}")))
+}
+
 /// A logged-in database with the bytes that went to and fro.
 pub struct Database {
     /// The client.
@@ -72,10 +91,7 @@ pub async fn to_local_database(context: &Context) -> Result<Database, Failure> {
     let text = &context.settings.postgres.local;
     let config = parse(text, "postgres.local")?;
     let server = server(&config, "postgres.local")?;
-    let program =
-        std::env::current_exe().map_err(|error| Failure::environment(format!("own program: {error}")))?;
-    let program = as_installed(program);
-    let argv = vec![program.display().to_string()];
+    let argv = vec![own_program()?.display().to_string()];
     let far = Arc::new(Child::new(argv, BTreeMap::new()));
     over_relay(open_relay(far).await?, &server, &config, "this node's database").await
 }

@@ -44,7 +44,10 @@ impl Node {
         let role = self.role.role();
         let wants = match command {
             Command::TakeOver | Command::StandBy => Role::Slave,
-            Command::Yield | Command::Resume | Command::Replicate => Role::Master,
+            Command::Yield | Command::Resume => Role::Master,
+            Command::Replicate if self.replicates() => role,
+            Command::Replicate if self.policy.flow.is_pull() => Role::Slave,
+            Command::Replicate => Role::Master,
             Command::SetRole { .. }
             | Command::Maintenance { .. }
             | Command::Acknowledge
@@ -70,7 +73,12 @@ impl Node {
             _ if moves && self.machine.maintenance() => Some(Refusal::Maintenance),
             Command::TakeOver if self.machine.isolated() => Some(Refusal::Isolated),
             Command::StandBy if verdict == Verdict::Down => Some(Refusal::NotReady { verdict }),
-            Command::Replicate if !self.machine.active() => Some(Refusal::Yielded),
+            Command::Replicate if self.policy.flow.is_pull() && self.serves_itself() => {
+                Some(Refusal::ServesItself)
+            }
+            Command::Replicate if !self.policy.flow.is_pull() && !self.machine.active() => {
+                Some(Refusal::Yielded)
+            }
             Command::Replicate if self.replicating.is_running() => Some(Refusal::Replicating),
             Command::Replicate if verdict == Verdict::Down => Some(Refusal::PeerDown),
             _ => None,

@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use super::{Node, Policy};
 use crate::event::{ActionId, Output, Replicated};
 use crate::health::Verdict;
+use crate::replication::flow::Flow;
 use crate::role::Role;
+use crate::services::Observed;
 use crate::time::{Instant, Now};
 
 /// First pause after a failed replication; doubles up to the schedule's next run.
@@ -29,7 +31,7 @@ pub enum ChangeWaits {
     Resting,
     /// The slave is down, or not heard of yet.
     Peer,
-    /// The slave serves: what it has may be newer.
+    /// The slave serves, or this node that fetches does: what it has may be newer.
     Serves,
     /// Maintenance is on.
     Maintenance,
@@ -182,15 +184,41 @@ impl Node {
             return;
         }
         match how {
+            // what is fetched tells nothing of who serves: this node stands by
+            _ if self.policy.flow.is_pull() => {}
             Replicated::Done { generation } => self.slave_was_heard(generation),
             Replicated::SlaveServes => self.slave_serves(),
             Replicated::Failed => {}
         }
     }
 
+    /// Whether a node of this role begins replications at all.
+    pub(super) fn replicates(&self) -> bool {
+        match self.policy.flow {
+            Flow::Push => self.role.role() == Role::Master,
+            flow @ (Flow::FromMaster | Flow::FromActive) => flow.reaches(self.role.role()),
+        }
+    }
+
+    /// Telephony belongs here, or runs here all the same.
+    pub(super) fn serves_itself(&self) -> bool {
+        self.machine.active() || self.machine.services().observed() == Observed::Running
+    }
+
+    /// Why none may begin now, whoever is asked: it sends what is newest, or fetches while it has nothing newer.
+    fn in_the_way(&self) -> Option<ChangeWaits> {
+        match self.policy.flow {
+            Flow::Push if !self.machine.active() => Some(ChangeWaits::Yielded),
+            Flow::FromMaster | Flow::FromActive if self.serves_itself() => Some(ChangeWaits::Serves),
+            Flow::Push | Flow::FromMaster | Flow::FromActive => {
+                self.machine.maintenance().then_some(ChangeWaits::Maintenance)
+            }
+        }
+    }
+
     /// Something that is replicated changed.
     pub(super) fn changed(&mut self) {
-        if self.policy.on_change && self.role.role() == Role::Master {
+        if self.policy.on_change && self.replicates() {
             self.replicating.change = Change::Waits;
         }
     }
@@ -209,7 +237,7 @@ impl Node {
         if rested && self.replicating.change == Change::Declined {
             self.replicating.change = Change::Waits;
         }
-        let may = self.role.role() == Role::Master && self.machine.active() && !self.machine.maintenance();
+        let may = self.replicates() && self.in_the_way().is_none();
         if due && may {
             if !self.replicating.is_running() && self.machine.verdict() != Verdict::Down {
                 self.replicate(false, out);
@@ -244,12 +272,10 @@ impl Node {
             Verdict::Up | Verdict::Degraded => false,
         };
         let ways = [
-            (!self.machine.active(), ChangeWaits::Yielded),
-            (self.machine.maintenance(), ChangeWaits::Maintenance),
             (is_away, ChangeWaits::Peer),
             (self.replicating.is_running(), ChangeWaits::Running),
             (self.replicating.rests_until.is_some(), ChangeWaits::Resting),
         ];
-        ways.into_iter().find_map(|(is_so, why)| is_so.then_some(why))
+        self.in_the_way().or_else(|| ways.into_iter().find_map(|(is_so, why)| is_so.then_some(why)))
     }
 }

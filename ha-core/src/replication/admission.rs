@@ -2,12 +2,15 @@
 
 use thiserror::Error;
 
+use super::flow::Flow;
 use crate::role::Role;
 
 /// What the receiving node says about itself. It states its generation when a replication opens, and every change carries
 /// that number back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receiver {
+    /// From where to where data flow in its pair.
+    pub flow: Flow,
     /// Its role.
     pub role: Role,
     /// Grows at every change of its role or activity.
@@ -26,12 +29,12 @@ pub enum Unwilling {
     NotSlave(Role),
     /// What it has may be newer.
     #[error(
-        "guard \"active\": telephony runs on the slave, and what it has may be newer; the failback lifts it"
+        "guard \"active\": telephony runs on the receiving node, and what it has may be newer; it is lifted when that stands by"
     )]
     Active,
     /// It is not the node any more that it was at the opening.
     #[error(
-        "guard \"stale\": the slave's generation is {now} and was {stated} at the opening: its role or activity changed meanwhile: run it again"
+        "guard \"stale\": the receiving node's generation is {now} and was {stated} at the opening: its role or activity changed meanwhile: run it again"
     )]
     Stale {
         /// At the opening.
@@ -44,13 +47,13 @@ pub enum Unwilling {
 impl Receiver {
     /// Whether a replication that was opened at generation `stated` may change something here now.
     pub fn admits(&self, stated: u64) -> Result<(), Unwilling> {
-        match (self.role, self.active) {
-            (Role::Disabled | Role::Master, _) => Err(Unwilling::NotSlave(self.role)),
-            (Role::Slave, true) => Err(Unwilling::Active),
-            (Role::Slave, false) if self.generation != stated => {
+        match (self.flow.reaches(self.role), self.active) {
+            (false, _) => Err(Unwilling::NotSlave(self.role)),
+            (true, true) => Err(Unwilling::Active),
+            (true, false) if self.generation != stated => {
                 Err(Unwilling::Stale { stated, now: self.generation })
             }
-            (Role::Slave, false) => Ok(()),
+            (true, false) => Ok(()),
         }
     }
 }
@@ -60,12 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_passive_slave_of_the_stated_generation_is_replicated_to() {
-        for role in Role::ALL {
+    fn only_the_passive_slave_of_the_stated_generation_is_replicated_to_or_whoever_stands_by() {
+        for (flow, role) in [Flow::Push, Flow::FromMaster, Flow::FromActive]
+            .iter()
+            .flat_map(|flow| Role::ALL.map(|role| (*flow, role)))
+        {
             for active in [false, true] {
                 for (generation, stated) in [(7, 7), (8, 7), (7, 8), (0, 0), (u64::MAX, 0)] {
-                    let receiver = Receiver { role, generation, active };
-                    let wanted = role == Role::Slave && !active && generation == stated;
+                    let receiver = Receiver { flow, role, generation, active };
+                    let either = flow == Flow::FromActive && role == Role::Master;
+                    let wanted = (role == Role::Slave || either) && !active && generation == stated;
                     assert_eq!(receiver.admits(stated).is_ok(), wanted, "{receiver:?}, {stated}");
                 }
             }
@@ -74,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_takeover_of_a_node_ends_the_replications_that_were_opened_before_it() {
-        let before = Receiver { role: Role::Slave, generation: 4, active: false };
+        let before = Receiver { flow: Flow::Push, role: Role::Slave, generation: 4, active: false };
         let serving = Receiver { generation: 5, active: true, ..before };
         let handed_back = Receiver { generation: 6, ..before };
         assert_eq!(before.admits(4), Ok(()));

@@ -1,8 +1,10 @@
 //! What replication would change, decided before anything is touched.
 
 pub mod admission;
+pub mod copying;
 pub mod descent;
 pub mod filter;
+pub mod flow;
 pub mod guard;
 pub mod listing;
 pub mod manifest;

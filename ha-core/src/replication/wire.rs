@@ -194,6 +194,10 @@ pub enum Frame {
         /// Any number.
         token: u64,
     },
+    /// To a source: what follows is to be a replication into the asker, JSON. The source is the near end of it.
+    Fetch(Vec<u8>),
+    /// A source: what became of that, JSON.
+    Fetched(Vec<u8>),
     /// Either: nothing more will come.
     Bye,
 }

@@ -182,6 +182,12 @@ impl Writer<'_> {
             Frame::ControlReply(bytes) => {
                 self.u8(6).bytes(bytes);
             }
+            Frame::Fetch(bytes) => {
+                self.u8(43).bytes(bytes);
+            }
+            Frame::Fetched(bytes) => {
+                self.u8(44).bytes(bytes);
+            }
             Frame::AskTree { dataset, digests } => {
                 self.u8(7).u16(*dataset).flag(*digests);
             }
@@ -485,6 +491,8 @@ impl<'a> Reader<'a> {
                 Frame::Kept { contents: self.list(Reader::content)?, last }
             }
             42 => Frame::Resume { generation: self.u64()?, length: self.u64()? },
+            43 => Frame::Fetch(self.bytes()?.to_vec()),
+            44 => Frame::Fetched(self.bytes()?.to_vec()),
             unknown => return Err(WireError::Unknown(unknown)),
         })
     }

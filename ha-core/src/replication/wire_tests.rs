@@ -104,6 +104,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         generation.prop_map(|generation| Frame::Armed { generation }),
         any_bytes().prop_map(Frame::Control),
         any_bytes().prop_map(Frame::ControlReply),
+        any_bytes().prop_map(Frame::Fetch),
+        any_bytes().prop_map(Frame::Fetched),
         (any::<u16>(), any::<bool>()).prop_map(|(dataset, digests)| Frame::AskTree { dataset, digests }),
         (any::<u64>(), any_digest(), any_meta()).prop_map(|(files, digest, meta)| {
             Frame::Tree(Summary { root: digest.map(|digest| (meta, digest)), files })

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use ha_core::event::{ActionId, Command, Input, Output, Replicated, Target};
+use ha_core::event::{ActionId, Command, Input, Output, Refusal, Replicated, Target};
 use ha_core::health::{ProbeOutcome, Rung, Verdict};
 use ha_core::node::ChangeWaits;
+use ha_core::replication::flow::Flow;
 use ha_core::services::Observed;
-use ha_core::{Instant, Node, Now, Policy, Role, RoleConfig, preset};
+use ha_core::{Instant, Node, Now, Policy, Role, RoleConfig, Schedule, preset};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -324,4 +325,58 @@ proptest! {
         }
         prop_assert!(last <= spent);
     }
+}
+
+/// A pair of which the passive node fetches, every minute.
+fn fetching(flow: Flow, role: Role, observed: Observed) -> Master {
+    let schedule = Some(Schedule::parse("* * * * *").unwrap());
+    let policy = Policy { flow, schedule, on_change: true, ..preset::modern() };
+    let now = Now { mono: Instant(0), wall: "2026-11-20T12:00:00Z".parse().unwrap() };
+    let role = RoleConfig::new(role, "10.77.0.12").unwrap();
+    let node = Node::new(policy, role, None, observed, now);
+    let mut node = Master { node, now, peer: Verdict::Unknown, running: None, began: Vec::new() };
+    node.let_peer_be(Verdict::Up);
+    node
+}
+
+#[test]
+fn a_slave_that_fetches_does_so_each_minute_and_its_master_does_not() {
+    for flow in [Flow::FromMaster, Flow::FromActive] {
+        let mut slave = fetching(flow, Role::Slave, Observed::Stopped);
+        for _ in 0..3 {
+            slave.pass(MINUTE);
+            assert_eq!(slave.began(), 1, "{flow:?}");
+            slave.end_after(Replicated::Done { generation: 1 }, Duration::ZERO);
+        }
+        slave.give(Input::Changed);
+        slave.pass(MINUTE / 20);
+        assert_eq!(slave.began(), 1, "a change of the master is fetched at once");
+        slave.end(true);
+        assert_eq!(slave.waits(), None);
+
+        let mut master = fetching(flow, Role::Master, Observed::Running);
+        master.give(Input::Changed);
+        master.pass(3 * MINUTE);
+        assert_eq!(master.began(), 0, "{flow:?}");
+    }
+}
+
+#[test]
+fn nothing_is_fetched_while_telephony_runs_here() {
+    let mut slave = fetching(Flow::FromActive, Role::Slave, Observed::Stopped);
+    slave.let_peer_be(Verdict::Down);
+    slave.began();
+    assert!(slave.node.status().record.active, "it has taken over");
+    slave.let_peer_be(Verdict::Up);
+    slave.give(Input::Changed);
+    slave.pass(3 * MINUTE / 4);
+    assert_eq!((slave.began(), slave.waits()), (0, Some(ChangeWaits::Serves)));
+    let refused = slave.node.handle(slave.now, Input::Command(Command::Replicate));
+    assert_eq!(refused.refusal(), Some(&Refusal::ServesItself));
+
+    // started by hand, whatever the record says
+    let mut slave = fetching(Flow::FromMaster, Role::Slave, Observed::Stopped);
+    slave.give(Input::Observed(Observed::Running));
+    slave.pass(2 * MINUTE);
+    assert_eq!(slave.began(), 0);
 }

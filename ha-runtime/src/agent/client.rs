@@ -19,10 +19,25 @@ pub struct Client<S: Read + Write + AsFd> {
     peer: Hello,
 }
 
+/// A conversation that the far end asked for, and what it wants.
+pub type Called<S> = (Client<S>, Vec<u8>);
+
 impl<S: Read + Write + AsFd> Client<S> {
     /// Says who we are and hears who answers. Another version or distribution is refused at either end.
     pub fn open(stream: S, own: &Hello) -> Result<Client<S>, SyncError> {
+        Client::greet(Link::new(stream), own)
+    }
+
+    /// Waits until an agent's end asks to be replicated to, then greets the agent. `None`: it hung up before.
+    pub fn called(stream: S, own: &Hello) -> Result<Option<Called<S>>, SyncError> {
         let mut link = Link::new(stream);
+        match next_errand(&mut link)? {
+            Some(errand) => Ok(Some((Client::greet(link, own)?, errand))),
+            None => Ok(None),
+        }
+    }
+
+    fn greet(mut link: Link<S>, own: &Hello) -> Result<Client<S>, SyncError> {
         match link.ask("the greeting", &Frame::Hello(own.clone()))? {
             Frame::Hello(peer) if peer.version == own.version && peer.distribution == own.distribution => {
                 Ok(Client { link, peer })
@@ -115,8 +130,23 @@ impl<S: Read + Write + AsFd> Client<S> {
         Ok(staged.report(outcome?))
     }
 
+    /// Tells an agent's end what became of what it asked for, and waits for what it asks for next. `None`: it hung up.
+    pub fn tell(&mut self, told: Vec<u8>) -> Result<Option<Vec<u8>>, SyncError> {
+        self.link.send(&Frame::Fetched(told))?;
+        self.link.flush()?;
+        next_errand(&mut self.link)
+    }
+
     /// Ends the conversation.
     pub fn close(mut self) -> Result<(), SyncError> {
         self.link.end()
+    }
+}
+
+fn next_errand<S: Read + Write + AsFd>(link: &mut Link<S>) -> Result<Option<Vec<u8>>, SyncError> {
+    match link.asked()? {
+        Some(Frame::Fetch(errand)) => Ok(Some(errand)),
+        Some(Frame::Bye) | None => Ok(None),
+        Some(_) => Err(SyncError::Unexpected { asked: "nothing" }),
     }
 }

@@ -128,7 +128,7 @@ impl<'a, W: Write> Session<'a, W> {
             Frame::AskState => {
                 let state = self.state()?;
                 let datasets = self.trees.iter().map(|tree| tree.name().to_owned()).collect();
-                let NodeState { role, generation, active } = state;
+                let NodeState { role, generation, active, .. } = state;
                 self.reply(&Frame::State(State { role, generation, active, datasets }))?;
             }
             Frame::Control(request) => match self.host.control(&request) {
@@ -206,6 +206,8 @@ impl<'a, W: Write> Session<'a, W> {
             | Frame::Prepared { .. }
             | Frame::Committed(_)
             | Frame::Error { .. }
+            | Frame::Fetch(_)
+            | Frame::Fetched(_)
             | Frame::Bye => return refuse(ErrorKind::Protocol, "that is an answer, and nothing was asked"),
         }
         Ok(())

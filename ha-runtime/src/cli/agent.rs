@@ -42,10 +42,10 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the daemon may take: telephony starts in it.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(250);
 
-/// Which of the two words the near end asked for; anything else is refused.
-pub(super) fn word() -> Result<Word, Failure> {
+/// Which of the words the near end asked for, when this program was started by the given one; anything else is refused.
+pub(super) fn word(argument: Word) -> Result<Word, Failure> {
     let original = std::env::var("SSH_ORIGINAL_COMMAND").ok();
-    requested_word(Word::Agent, original.as_deref()).map_err(Failure::usage)
+    requested_word(argument, original.as_deref()).map_err(Failure::usage)
 }
 
 /// The relay to this machine's PostgreSQL.

@@ -63,6 +63,9 @@ pub(crate) enum Verb {
     /// The far end's PostgreSQL, on stdin and stdout
     #[command(hide = true)]
     Relay,
+    /// The far end that is fetched from, on stdin and stdout
+    #[command(hide = true)]
+    Source,
     /// Hand telephony to the slave, on purpose
     Switchover,
     /// Take telephony back from the slave

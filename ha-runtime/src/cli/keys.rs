@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use ha_core::Role;
 use serde_json::json;
 
 use crate::alert::{Alerts, Sent};
@@ -14,12 +13,9 @@ use crate::report::{Failure, Report, Verdict};
 use crate::ssh::{KeySync, KeySyncError, NewHost, Origin, Ssh, Terminal, sync_key};
 use crate::way;
 
-/// Makes the key when there is none, installs it restricted on the slave, and proves that the agent answers by it.
+/// Makes the key when there is none, installs it restricted on the other node, and proves that the agent answers by it.
 pub(super) fn sync(context: &Context, accept_new: bool, dry_run: bool) -> Verdict {
-    let role = context.role()?;
-    let (Role::Master, Some(peer)) = (role.role(), role.peer()) else {
-        return Err(replicate::not_a_master(role.role()));
-    };
+    let peer = replicate::counterpart(context.settings.replication.flow, &context.role()?)?;
     let target = way::ssh_target(context, peer);
     if dry_run {
         let text = format!(

@@ -116,7 +116,7 @@ pub(super) enum Recorded {
 /// under way commits nothing.
 pub(super) fn record(context: &Context, to: ServiceState) -> Result<Recorded, Failure> {
     let role = context.role()?;
-    if role.role() != Role::Slave {
+    if !context.settings.replication.flow.reaches(role.role()) {
         return Ok(Recorded::Already);
     }
     let store = node_state::store(context)?;

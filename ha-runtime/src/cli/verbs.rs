@@ -32,7 +32,8 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
         Verb::Demo => return demo::run(distribution, arguments.json),
         Verb::DemoPart(part) if part.is_relay() => return agent::relay(),
         Verb::Relay => return agent::relay(),
-        Verb::Agent if agent::word()? == Word::Relay => return agent::relay(),
+        Verb::Agent if agent::word(Word::Agent)? == Word::Relay => return agent::relay(),
+        Verb::Source if agent::word(Word::Source)? == Word::Relay => return agent::relay(),
         _ => {}
     }
     let root = Root::new(&arguments.root).map_err(|error| Failure::usage(format!("--root: {error}")))?;
@@ -79,7 +80,14 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
         Verb::Services { action } => services::by_hand(&context, action == Action::Start, dry_run),
         Verb::Replicate(wanted) => replication(&context, &wanted, dry_run, arguments.json),
         Verb::SyncKey(wanted) => super::keys::sync(&context, wanted.accept_new, dry_run),
-        Verb::Agent => agent::run(&context),
+        Verb::Agent => match agent::word(Word::Agent)? {
+            Word::Source => replicate::source(&context),
+            Word::Agent | Word::Relay => agent::run(&context),
+        },
+        Verb::Source => match agent::word(Word::Source)? {
+            Word::Agent => agent::run(&context),
+            Word::Source | Word::Relay => replicate::source(&context),
+        },
         Verb::Relay => agent::relay(),
         Verb::Switchover => told(&context, &Request::Switchover, dry_run),
         Verb::Failback => told(&context, &Request::Failback, dry_run),
@@ -147,23 +155,20 @@ fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool
         Part::Database => (Scope::LeftOut, scope),
         Part::All => (scope, scope),
     };
-    let role = context.role()?;
-    let (ha_core::Role::Master, Some(peer)) = (role.role(), role.peer()) else {
-        return Err(replicate::not_a_master(role.role()));
-    };
+    let peer = replicate::counterpart(context.settings.replication.flow, &context.role()?)?;
     if let Some(named) = &wanted.slave {
         let named: std::net::IpAddr = named.parse().map_err(|_| {
             Failure::usage(format!("\"{named}\" is not an IP address: give the slave's, {peer}"))
         })?;
         if named != peer {
-            return Err(Failure::usage(format!("{named} is not this master's slave, which is {peer}")));
+            return Err(Failure::usage(format!("{named} is not this node's counterpart, which is {peer}")));
         }
     }
     let request = Request::Replicate { files, database, full: wanted.full, dry_run };
     if let Some(verdict) = control::ask(&context.root, &request, REPLICATION) {
         return verdict;
     }
-    let job = Job { peer, files, database, full: wanted.full, dry_run };
+    let job = Job { peer, files, database, full: wanted.full, dry_run, by_hand: true };
     let bar = super::progress::Bar::on_terminal(json);
     let outcome = block_on(async {
         let kept = Kept::default();

@@ -72,6 +72,7 @@ impl Driver {
         let record = self.node.record();
         let reasons = [
             (!self.context.settings.replication.on_change, "replication.on_change is false"),
+            (self.context.settings.replication.flow.is_pull(), "what is fetched is fetched by the schedule"),
             (self.node.role().role() != Role::Master, "only a master replicates"),
             (!record.active, "telephony was handed over to the slave"),
             (record.maintenance_until.is_some(), "maintenance is on"),

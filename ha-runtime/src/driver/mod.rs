@@ -22,7 +22,7 @@ use ha_core::event::{ActionFailed, ActionId, Command, Target};
 use ha_core::health::{Rung, Verdict as PeerVerdict};
 use ha_core::node::Node;
 use ha_core::services::Observed;
-use ha_core::{Input, Output, Role, RoleConfig, ServiceState};
+use ha_core::{Input, Output, RoleConfig, ServiceState};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -283,11 +283,11 @@ impl Driver {
     fn lower_fence(&self) {
         // when it is being raised, the next input does it
         let Ok(mut fence) = self.fence.try_lock() else { return };
-        if fence.is_none() || self.node.record().active && self.node.role().role() == Role::Slave {
+        if fence.is_none() || self.node.record().active && self.may_be_replicated_to() {
             return;
         }
         let status = self.node.status();
-        let rests = status.observed == Observed::Stopped || status.role.role() != Role::Slave;
+        let rests = status.observed == Observed::Stopped || !self.may_be_replicated_to();
         if rests && status.in_flight.is_none() {
             fence.take();
             self.keeper
@@ -356,6 +356,11 @@ impl Driver {
         }
     }
 
+    /// Whether this node receives replications while it stands by.
+    fn may_be_replicated_to(&self) -> bool {
+        self.context.settings.replication.flow.reaches(self.node.role().role())
+    }
+
     /// Starts or stops telephony in a thread of its own. A slave that starts raises the fence first, so that no
     /// replication commits under running telephony (`safety.md` 4.2).
     fn set_services(&mut self, id: ActionId, to: ServiceState, generation: u64) {
@@ -364,10 +369,10 @@ impl Driver {
         let (fence, journal) = (Arc::clone(&self.fence), self.keeper.journal());
         let moment = self.beginnings.act(generation);
         let takeover = self.takeover(generation, moment);
-        let is_slave = self.node.role().role() == Role::Slave;
+        let is_replica = self.may_be_replicated_to();
         let still_wanted = move || current.load(Ordering::SeqCst) == generation;
         let work = async move {
-            if is_slave && to == ServiceState::Running && still_wanted() {
+            if is_replica && to == ServiceState::Running && still_wanted() {
                 crate::fence::keep(&fence, &context, &takeover).await;
             }
             in_a_thread("telephony", move || {
@@ -424,10 +429,10 @@ impl Driver {
         let fence = Arc::clone(&self.fence);
         let status = self.node.status();
         let takeover = self.takeover(status.record.generation, Moment::Later);
-        if status.role.role() == Role::Slave && !status.record.active {
+        if self.may_be_replicated_to() && !status.record.active {
             self.settle_leftovers();
         }
-        let serves = status.role.role() == Role::Slave
+        let serves = self.may_be_replicated_to()
             && status.record.active
             && status.in_flight.is_none()
             && status.observed == Observed::Running;

@@ -183,15 +183,20 @@ impl Driver {
         answer: oneshot::Sender<Verdict>,
     ) {
         let status = self.node.status();
-        let (Role::Master, Some(peer)) = (self.node.role().role(), self.node.role().peer()) else {
-            let _ = answer.send(Err(replicate::not_a_master(self.node.role().role())));
-            return;
+        let flow = self.context.settings.replication.flow;
+        let peer = match replicate::counterpart(flow, self.node.role()) {
+            // whether a node that fetches may is looked at right before it does
+            Ok(peer) if status.record.active || flow.is_pull() => peer,
+            Ok(_) => {
+                let _ = answer.send(Err(Failure::guard(ha_core::event::Refusal::Yielded)));
+                return;
+            }
+            Err(failure) => {
+                let _ = answer.send(Err(failure));
+                return;
+            }
         };
-        if !status.record.active {
-            let _ = answer.send(Err(Failure::guard(ha_core::event::Refusal::Yielded)));
-            return;
-        }
-        let job = Job { peer, files, database, full, dry_run };
+        let job = Job { peer, files, database, full, dry_run, by_hand: true };
         let (context, kept, alerts) = (self.context.clone(), self.kept.clone(), self.keeper.alerts());
         tokio::spawn(async move {
             let ended = replicate::run(&context, &kept, &job, |_| {}).await;

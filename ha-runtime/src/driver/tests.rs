@@ -9,7 +9,7 @@ use ha_core::event::Record;
 use ha_core::follow::Followers;
 use ha_core::profile::{Observation, ServicePlan, Step};
 use ha_core::testkit::EXAMPLE;
-use ha_core::{Distribution, Effect, Profile, RoleChange, RoleError, Side};
+use ha_core::{Distribution, Effect, Profile, Role, RoleChange, RoleError, Side};
 
 use super::*;
 use crate::addresses;

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// What the far end's program is asked to be.
 ///
-/// The key that reaches it is restricted to that program; which of the two it is to be is all that the near end
+/// The key that reaches it is restricted to that program; which of these it is to be is all that the near end
 /// can choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Word {
@@ -15,17 +15,20 @@ pub enum Word {
     Agent,
     /// A byte relay to the far end's PostgreSQL.
     Relay,
+    /// The sending end of a replication that the near end asked for: framed messages on standard input and output.
+    Source,
 }
 
 impl Word {
     /// Every word.
-    pub const ALL: [Word; 2] = [Word::Agent, Word::Relay];
+    pub const ALL: [Word; 3] = [Word::Agent, Word::Relay, Word::Source];
 
     /// The word as it is written on a command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Word::Agent => "agent",
             Word::Relay => "relay",
+            Word::Source => "source",
         }
     }
 }
@@ -38,7 +41,7 @@ impl fmt::Display for Word {
 
 /// A request for something that is not one of the fixed words. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("this key starts `agent` or `relay` only, not {asked:?}")]
+#[error("this key starts `agent`, `relay` or `source` only, not {asked:?}")]
 pub struct WordError {
     /// What was asked for, shortened to what a log line can bear.
     pub asked: String,
@@ -84,6 +87,7 @@ mod tests {
             ("/usr/bin/wazo-ha agent", Word::Agent),
             ("'/opt/a b/wazo-ha' --root /x relay", Word::Relay),
             ("relay", Word::Relay),
+            ("/usr/bin/sark-ha source", Word::Source),
         ] {
             assert_eq!(requested_word(Word::Agent, Some(command)), Ok(word));
         }

@@ -21,6 +21,8 @@ pub struct Job {
     pub full: bool,
     /// Only plan.
     pub dry_run: bool,
+    /// A person, or cron, asked for it.
+    pub by_hand: bool,
 }
 
 /// What a job does about one part.
@@ -56,7 +58,14 @@ impl Ended {
 impl Job {
     /// Both parts, only what differs.
     pub fn all(peer: IpAddr) -> Job {
-        Job { peer, files: Scope::Compared, database: Scope::Compared, full: false, dry_run: false }
+        Job {
+            peer,
+            files: Scope::Compared,
+            database: Scope::Compared,
+            full: false,
+            dry_run: false,
+            by_hand: false,
+        }
     }
 
     /// Both parts, as far as they changed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ha_core::failback::{Failback, FailbackPolicy};
 use ha_core::health::RungPolicy;
+use ha_core::replication::flow::Flow;
 use ha_core::{DailyWindow, Profile, Schedule, preset};
 
 use super::cluster;
@@ -229,6 +230,7 @@ fn replication(raw: raw::Replication, preset: Preset, profile: &Profile) -> Resu
         Preset::Seed => false,
     };
     Ok(Replication {
+        flow: Flow::of(profile.direction, !by_preset),
         schedule,
         on_change: raw.on_change.unwrap_or(by_preset),
         max_delete_percent,

@@ -23,6 +23,7 @@ use ha_core::failback::Failback;
 use ha_core::follow::Followers;
 pub use ha_core::health::Rung;
 use ha_core::health::RungPolicy;
+use ha_core::replication::flow::Flow;
 use ha_core::{Profile, Schedule};
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +117,8 @@ pub struct Phones {
 /// `[replication]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replication {
+    /// From which node to which, and who begins: the distribution's, in this preset.
+    pub flow: Flow,
     /// Five fields, as in `/etc/cron.d`.
     pub schedule: Schedule,
     /// Whether the master's daemon replicates what changed at once, too.

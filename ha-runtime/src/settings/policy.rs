@@ -21,6 +21,7 @@ impl Settings {
             references: self.probe.reference.clone(),
             degraded_after: self.probe.degraded_after,
             failback: self.failback.clone(),
+            flow: self.replication.flow,
             schedule: scheduled.then(|| self.replication.schedule.clone()),
             on_change: self.replication.on_change,
             // no distribution here shares an address

@@ -2,6 +2,7 @@
 
 mod command;
 mod database;
+mod fetch;
 mod keysync;
 mod link;
 mod postgres;

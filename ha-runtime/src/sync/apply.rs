@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::error::TreeError;
 use super::intent::{Intent, IntentDirectory, WaitingTree};
 use super::meta;
+use super::sqlite;
 use super::stage::Stage;
 use super::trash::Trash;
 use super::tree::{Cursor, Tree};
@@ -135,6 +136,7 @@ impl Switch {
     fn place(&mut self, path: &RelPath, outcome: &mut Outcome) -> io::Result<()> {
         let waiting = self.to.contents.get(path).copied();
         let waiting = waiting.ok_or_else(|| io::Error::other("it was never received"))?;
+        let _old = self.retire(&waiting.name(), path)?;
         if self.to.stage.is_none() || !self.rename(&waiting.name(), path)? {
             let (dir, name) = self.cursor()?.parent(path)?;
             let placed = look(dir, name).is_ok_and(|stat| stat.stx_ino == waiting.inode);
@@ -144,6 +146,17 @@ impl Switch {
         }
         outcome.placed += 1;
         Ok(())
+    }
+
+    /// A database that is in its place and is about to be replaced goes as a whole, with what lies beside it.
+    fn retire(&mut self, staged: &str, path: &RelPath) -> io::Result<Option<sqlite::Retired>> {
+        // after an earlier attempt it is the new one that is there
+        let waits = self.to.stage.as_ref().is_some_and(|stage| look(stage.dir(), staged.as_bytes()).is_ok());
+        if !waits || self.to.tree.database_file() != Some(path) {
+            return Ok(None);
+        }
+        self.cursor()?;
+        sqlite::retire(&self.to.tree.path(path)?).map(Some)
     }
 
     /// Puts a staged entry in its place. `Ok(false)`: it is not in the stage (any more).

@@ -94,6 +94,11 @@ impl<S: Read + Write + AsFd> Link<S> {
         self.receive(asked)
     }
 
+    /// Waits until the other end asks for something of its own accord; `None`: it hung up.
+    pub(crate) fn asked(&mut self) -> Result<Option<Frame>, SyncError> {
+        read_frame(&mut self.stream, &mut self.received)
+    }
+
     /// Waits for a further answer.
     pub(crate) fn receive(&mut self, asked: &'static str) -> Result<Frame, SyncError> {
         match read_frame(&mut self.stream, &mut self.received)? {

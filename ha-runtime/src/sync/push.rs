@@ -16,6 +16,7 @@ use ha_core::replication::wire::{Action, Content, ErrorKind, Frame, Outcome};
 use serde::Serialize;
 
 use super::error::SyncError;
+use super::known::{self, KnownTree};
 use super::left_out::LeftOut;
 use super::link::{Link, tame};
 use super::meta;
@@ -55,6 +56,8 @@ pub struct PushOptions {
     pub delta: DeltaLimits,
     /// Bytes a second at most.
     pub bandwidth: Option<u64>,
+    /// Trees that are as they should be while they look like this.
+    pub known: Vec<KnownTree>,
 }
 
 /// How far a replication has come.
@@ -76,6 +79,8 @@ pub struct TreePlan {
     /// What is not copied although no rule excludes it.
     pub warnings: Vec<String>,
     index: u16,
+    /// How the source's looked.
+    fingerprint: String,
     /// The source's directories as they were listed, if anything is to be deleted because it is in none of them.
     directories: Vec<(RelPath, Mtime)>,
 }
@@ -119,6 +124,9 @@ pub struct FilesReport {
     pub skipped: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// How each tree looked here, by its name.
+    #[serde(skip)]
+    pub sources: BTreeMap<String, String>,
 }
 
 /// What each tree needs, for `--dry-run`; nothing is changed. After an error the conversation can go on.
@@ -175,19 +183,37 @@ fn plan_trees<S: Read + Write + AsFd>(
     let mut plans = Vec::new();
     for (((tree, index), found), replica) in trees.iter().zip(indices).zip(found).zip(&summaries) {
         let rules = Rules { filter: tree.filter().clone(), delta: options.delta };
-        let descent = Descent::new(&found.listing, replica, &rules.filter);
-        let differing = descend(link, index, descent)?;
+        let fingerprint = known::of(&found.listing.summary())?;
+        let known = options.compare == Compare::Quick
+            && is_known(&options.known, tree.name(), &fingerprint, &known::of(replica)?);
+        let plan = if known {
+            let counts = Counts { source: replica.files, replica: replica.files, deleted: 0 };
+            Plan { counts, ..Plan::default() }
+        } else {
+            let descent = Descent::new(&found.listing, replica, &rules.filter);
+            descend(link, index, descent)?.plan(&rules)
+        };
         drop(found.listing);
-        let plan = differing.plan(&rules);
         let mut warnings = found.warnings;
         warnings.extend(plan.blocked.iter().map(|path| {
             format!("{} is left alone on the replica: it holds what is excluded", tree.display(path))
         }));
         let gone = |step: &Step| matches!(step, Step::Delete { because: Removal::Gone, .. });
         let directories = if plan.steps.iter().any(gone) { found.directories } else { Vec::new() };
-        plans.push(TreePlan { dataset: tree.name().to_owned(), plan, warnings, index, directories });
+        plans.push(TreePlan {
+            dataset: tree.name().to_owned(),
+            plan,
+            warnings,
+            index,
+            fingerprint,
+            directories,
+        });
     }
     Ok(plans)
+}
+
+fn is_known(known: &[KnownTree], name: &str, source: &str, replica: &str) -> bool {
+    known.iter().any(|known| (&*known.name, &*known.source, &*known.replica) == (name, source, replica))
 }
 
 const ASKED: &str = "a request for its list of files";
@@ -326,6 +352,7 @@ pub(crate) fn stage<S: Read + Write + AsFd>(
         verified: true,
         skipped: run.skipped,
         warnings: run.warnings,
+        sources: run.sources,
     };
     Ok(StagedFiles { report })
 }
@@ -378,6 +405,7 @@ struct Run {
     changed: u64,
     skipped: Vec<String>,
     warnings: Vec<String>,
+    sources: BTreeMap<String, String>,
 }
 
 fn stage_once<S: Read + Write + AsFd>(
@@ -465,6 +493,7 @@ fn stage_once<S: Read + Write + AsFd>(
         }
         run.files += planned.plan.counts.source;
     }
+    run.sources = plans.iter().map(|tree| (tree.dataset.clone(), tree.fingerprint.clone())).collect();
     run.warnings.extend(plans.iter_mut().flat_map(|tree| std::mem::take(&mut tree.warnings)));
 
     prepare(link, generation)?;

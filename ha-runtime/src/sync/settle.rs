@@ -14,7 +14,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ha_core::Role;
 use ha_core::replication::admission::Receiver;
 use ha_core::replication::wire::{Outcome, Transaction};
 
@@ -202,18 +201,18 @@ enum Judgement {
 /// `promised`: this node's generation when the promise was given.
 fn judge(promised: u64, occasion: Occasion, now: Receiver) -> Judgement {
     const OTHER_TIME: Judgement = Judgement::Drop("this node's role or activity changed since");
-    match (occasion, now.role) {
-        (_, Role::Disabled | Role::Master) => OTHER_TIME,
-        (Occasion::Serving, Role::Slave) => Judgement::Drop("telephony runs on this node"),
+    match (occasion, now.flow.reaches(now.role)) {
+        (_, false) => OTHER_TIME,
+        (Occasion::Serving, true) => Judgement::Drop("telephony runs on this node"),
         // the one takeover that ends the time in which it was promised
-        (Occasion::TakingOver, Role::Slave) => {
+        (Occasion::TakingOver, true) => {
             if promised.checked_add(1) == Some(now.generation) {
                 Judgement::AsDecided
             } else {
                 OTHER_TIME
             }
         }
-        (Occasion::StandingBy, Role::Slave) => match now.active {
+        (Occasion::StandingBy, true) => match now.active {
             true => Judgement::Leave("this node takes over, and settles it before telephony starts"),
             false if now.generation == promised => Judgement::AsDecided,
             false => OTHER_TIME,
@@ -223,6 +222,9 @@ fn judge(promised: u64, occasion: Occasion, now: Receiver) -> Judgement {
 
 #[cfg(test)]
 mod tests {
+    use ha_core::Role;
+    use ha_core::replication::flow::Flow;
+
     use super::*;
 
     #[test]
@@ -234,7 +236,11 @@ mod tests {
                     for (promised, generation) in
                         [(7, 6), (7, 7), (7, 8), (7, 9), (u64::MAX, 0), (u64::MAX, u64::MAX)]
                     {
-                        let judgement = judge(promised, occasion, Receiver { role, generation, active });
+                        let judgement = judge(
+                            promised,
+                            occasion,
+                            Receiver { flow: Flow::Push, role, generation, active },
+                        );
                         let stands_by = occasion == Occasion::StandingBy && !active && generation == promised;
                         let takes_over = occasion == Occasion::TakingOver && promised == 7 && generation == 8;
                         let wanted = role == Role::Slave && (stands_by || takes_over);

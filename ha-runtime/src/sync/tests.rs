@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use ha_core::Role;
 use ha_core::replication::descent::Descent;
 use ha_core::replication::filter::Filter;
+use ha_core::replication::flow::Flow;
 use ha_core::replication::listing::{Listing, Side};
 use ha_core::replication::plan::{DeltaLimits, Plan, Rules};
 use ha_core::replication::wire::{ErrorKind, Hello, Transaction, VERSION};
@@ -128,7 +129,7 @@ impl AgentHost for Node {
 }
 
 fn passive_slave() -> NodeState {
-    NodeState { role: Role::Slave, generation: GENERATION, active: false }
+    NodeState { flow: Flow::Push, role: Role::Slave, generation: GENERATION, active: false }
 }
 
 /// Two nodes' file systems in one temporary directory, one dataset `/srv/data`.

@@ -29,13 +29,44 @@ pub struct Tree {
     root: PathBuf,
     inside: RelPath,
     filter: Filter,
+    /// The one file that takes part, if it is an SQLite database.
+    database: Option<RelPath>,
 }
 
 impl Tree {
     /// The directory `absolute` of the PBX's layout, below `root`. Its name is `absolute`, on both nodes.
     pub fn new(root: &Root, absolute: &str, filter: Filter) -> Result<Tree, BadPath> {
         let inside = RelPath::new(absolute.trim_matches('/'))?;
-        Ok(Tree { name: absolute.to_owned(), root: root.directory().to_owned(), inside, filter })
+        Ok(Tree {
+            name: absolute.to_owned(),
+            root: root.directory().to_owned(),
+            inside,
+            filter,
+            database: None,
+        })
+    }
+
+    /// The SQLite database at `absolute`: of its directory, this file alone takes part. Its name is `absolute`.
+    pub fn database(root: &Root, absolute: &str, filter: Filter) -> Result<Tree, BadPath> {
+        let file = RelPath::new(absolute.trim_matches('/'))?;
+        let (inside, name) = (file.parent(), file.name().map(RelPath::new).transpose()?);
+        let tree = Tree::new(root, absolute, filter)?;
+        Ok(Tree { inside: inside.unwrap_or_else(RelPath::root), database: name, ..tree })
+    }
+
+    /// The database's file, if it is one.
+    pub(crate) fn database_file(&self) -> Option<&RelPath> {
+        self.database.as_ref()
+    }
+
+    /// The same dataset below another directory.
+    pub(crate) fn elsewhere(&self, root: &Path) -> Tree {
+        Tree { root: root.to_owned(), ..self.clone() }
+    }
+
+    /// The path on this machine, for a library that knows files by their path only. Below the root it may lead over links.
+    pub(crate) fn path(&self, path: &RelPath) -> io::Result<PathBuf> {
+        Ok(self.root.canonicalize()?.join(to_path(&self.inside)).join(to_path(path)))
     }
 
     /// The directory of a profile's dataset, with the rules that apply to it here.

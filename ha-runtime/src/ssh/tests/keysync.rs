@@ -76,7 +76,10 @@ fn an_installed_key_opens_nothing_but_the_fixed_words() {
     let ssh = Ssh::connect(&target).unwrap();
     let answer = ssh.open_command(Word::Agent, "touch /tmp/nothing; sh".into()).unwrap();
     let ending = answer.finish(PATIENCE).unwrap();
-    assert!(ending.to_string().starts_with("status 2: this key starts `agent` or `relay` only"), "{ending}");
+    assert!(
+        ending.to_string().starts_with("status 2: this key starts `agent`, `relay` or `source` only"),
+        "{ending}"
+    );
 
     let connection = Connection::open(&target, SocketOptions::default()).unwrap();
     connection.verify_host().unwrap();

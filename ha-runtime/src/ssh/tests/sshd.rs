@@ -148,8 +148,13 @@ pub(crate) fn public(key: &Path) -> String {
 
 /// The example program that plays the far end.
 pub(crate) fn far_end() -> String {
-    let program = std::env::current_exe().unwrap().parent().unwrap().join("../examples/far-end");
-    assert!(program.is_file(), "run `cargo build -p ha-runtime --example far-end` first");
+    example("far-end")
+}
+
+/// An example program.
+pub(crate) fn example(name: &str) -> String {
+    let program = std::env::current_exe().unwrap().parent().unwrap().join("../examples").join(name);
+    assert!(program.is_file(), "run `cargo build -p ha-runtime --example {name}` first");
     program.canonicalize().unwrap().into_os_string().into_string().unwrap()
 }
 

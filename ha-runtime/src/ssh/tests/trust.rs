@@ -102,7 +102,10 @@ fn a_restricted_key_starts_the_fixed_words_and_nothing_else() {
     let ssh = Ssh::connect(&sshd.target(&["/anything", "agent"])).unwrap();
     assert!(ssh.open(Word::Agent).unwrap().finish(PATIENCE).unwrap().is_success());
     let ending = ssh.open_command(Word::Agent, "cat /etc/passwd".into()).unwrap().finish(PATIENCE).unwrap();
-    assert_eq!(ending.to_string(), "status 2: this key starts `agent` or `relay` only, not \"/etc/passwd\"");
+    assert_eq!(
+        ending.to_string(),
+        "status 2: this key starts `agent`, `relay` or `source` only, not \"/etc/passwd\""
+    );
     let mut relay = ssh.open(Word::Relay).unwrap();
     std::io::Write::write_all(&mut relay, b"10.0.0.1 5432\n").unwrap();
     let ending = relay.finish(PATIENCE).unwrap();

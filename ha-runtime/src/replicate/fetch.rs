@@ -1,0 +1,132 @@
+//! A replication that the receiving node asks for.
+//!
+//! The same engine and the same protocol as when a master sends, with the ends exchanged: a source at the other node leads
+//! the conversation, an agent of this node answers it, and this process brings them together. So nothing is changed here
+//! that an agent would not let anybody change: intent, rehearsal, admission, trash, and a last look at the generation.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use chrono::Utc;
+use ha_core::event::Replicated;
+use ha_core::replication::copying::Copied;
+use serde_json::json;
+
+use super::afterwards::{self, Done};
+use super::between::Between;
+use super::errand::{Errand, Told};
+use super::{Ended, Job, LOCK_PATIENCE, copying, counterpart, past};
+use crate::context::Context;
+use crate::driver::AlertLine;
+use crate::line::blocking;
+use crate::lock::Lock;
+use crate::node_state;
+use crate::report::{Failure, Report, Verdict};
+
+/// The alert, and the key in a report, of a command that failed.
+const AFTERWARDS_FAILED: &str = "after-replication-failed";
+
+/// Fetches once.
+pub(super) async fn run(context: &Context, job: &Job) -> Ended {
+    let (context, job) = (context.clone(), *job);
+    let work = blocking(move || {
+        // one at a time: the agent of a second one would end that of the first
+        let _lock = Lock::Fetch.lock_within(&context.root, LOCK_PATIENCE).map_err(Failure::environment)?;
+        let (began, clock) = (Utc::now(), Instant::now());
+        let copying = copying(&context)?;
+        if let Some(why) = copying.by_hand_only.filter(|_| !job.by_hand) {
+            let report = Report::done(format!("nothing is fetched but by hand: {why}"));
+            return Ok(Ended {
+                verdict: Ok(report),
+                how: Replicated::Done { generation: 0 },
+                took: clock.elapsed(),
+            });
+        }
+        let fetched = may_fetch(&context, job.peer).and_then(|generation| {
+            let known = Done::load(&context)?.known().to_vec();
+            let errand = Errand { full: job.full, dry_run: job.dry_run, known };
+            Ok((generation, Between::open(&context, job.peer)?.fetch(&errand)?))
+        });
+        let (how, number, sources, verdict): (_, _, _, Verdict) = match fetched {
+            Ok((generation, Told { outcome, number, sources })) => {
+                let verdict = Verdict::from(outcome);
+                let done = verdict.is_ok();
+                (
+                    if done { Replicated::Done { generation } } else { Replicated::Failed },
+                    number,
+                    sources,
+                    verdict,
+                )
+            }
+            Err(failure) => (Replicated::Failed, None, BTreeMap::new(), Err(failure)),
+        };
+        let verdict = if job.dry_run { verdict } else { follow(&context, &sources, verdict) };
+        if !job.dry_run {
+            let mut past = past(&context).unwrap_or_default();
+            past.files.note(began, &verdict);
+            // it is one of the files, and comes with all of them or not at all
+            if copying.datasets.iter().any(|dataset| matches!(dataset, Copied::Sqlite { .. })) {
+                past.database.note(began, &verdict);
+            }
+            past.number = number.unwrap_or(past.number);
+            past::save(&context, &past);
+        }
+        Ok(Ended { verdict, how, took: clock.elapsed() })
+    });
+    work.await.unwrap_or_else(Ended::not_begun)
+}
+
+/// Runs what follows a replication, also one that was cut, if it is due. Its failure is no failure of the replication: it is
+/// told in the report, by which the daemon raises an alert.
+fn follow(context: &Context, sources: &BTreeMap<String, String>, verdict: Verdict) -> Verdict {
+    // a node that serves meanwhile is left alone
+    if may_be_changed(context).is_err() {
+        return verdict;
+    }
+    let (text, key, value) = match afterwards::catch_up(context, sources) {
+        Ok(None) => return verdict,
+        Ok(Some(command)) => (format!("{command}: done"), "afterwards", json!(command.to_string())),
+        Err(failure) => {
+            tracing::warn!("the command after a replication failed, it is run again: {failure}");
+            (
+                format!("warning: after it: {failure}; it is run again"),
+                AFTERWARDS_FAILED,
+                json!(failure.message),
+            )
+        }
+    };
+    verdict.map(|mut report| {
+        report.text.push_str(&format!("\n{text}"));
+        report.json[key] = value;
+        report
+    })
+}
+
+/// One alert when the command after a replication fails, one when it works again.
+pub(super) fn tell_of_what_follows(alerts: &AlertLine, report: &Report) {
+    match report.json[AFTERWARDS_FAILED].as_str() {
+        Some(why) => {
+            alerts.raise(AFTERWARDS_FAILED, &format!("The command after a replication failed: {why}"))
+        }
+        None => alerts.clear(AFTERWARDS_FAILED, "the command after a replication is not due any more"),
+    }
+}
+
+/// Whether this node may be replicated to from that one, before anybody is asked for anything. Its generation.
+fn may_fetch(context: &Context, peer: IpAddr) -> Result<u64, Failure> {
+    if counterpart(context.settings.replication.flow, &context.role()?)? != peer {
+        return Err(Failure::guard(format!(
+            "guard \"role\": {peer} is not this node's counterpart any more"
+        )));
+    }
+    may_be_changed(context)
+}
+
+/// Whether a replication may change this node now. Its generation.
+fn may_be_changed(context: &Context) -> Result<u64, Failure> {
+    let now = node_state::now(context)?;
+    now.admits(now.generation)
+        .map_err(|unwilling| Failure::guard(format!("{unwilling}; nothing was changed")))?;
+    Ok(now.generation)
+}
