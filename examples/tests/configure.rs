@@ -11,7 +11,8 @@ use tempfile::TempDir;
 const SARK: &str = env!("CARGO_BIN_EXE_sark-ha");
 const CONF: &str =
     "# ours, and SARK's\r\nHACLUSTERIP=\r\nHAPRINODE=\"haprimary\" # who serves\r\nMINE=$HOME/x";
-const SETTINGS: &str = "# mine\n[failback] # gently\nhold = \"9s\"\n";
+const SETTINGS: &str = "# mine\n[failback] # gently\nhold = \"9s\"\n[sark]\n\
+    bind = [\"systemctl\", \"bind\", \"to {cluster_ip}\"]\nrhino = [\"systemctl\", \"lines\"]\n";
 
 /// A SARK's root. Its `systemctl` tells what it was asked, and refuses what is named in the file `refuse`.
 fn node() -> TempDir {
@@ -110,12 +111,12 @@ fn a_node_joins_and_leaves_and_keeps_what_is_its_own() {
     assert_eq!(joined["etc/asha.conf"], conf);
     assert_eq!(
         joined["etc/pbx-ha/pbx-ha.toml"],
-        "# mine\n[failback] # gently\npolicy = \"automatic\"\nhold = \"9s\"\n"
+        SETTINGS.replace("gently\n", "gently\npolicy = \"automatic\"\n")
     );
     assert_eq!(joined["etc/pbx-ha/role.json"], r#"{"node_type": "master", "remote_address": "192.0.2.12"}"#);
     assert!(joined["etc/systemd/system/asterisk.service.d/pbx-ha.conf"].contains("\nRestart=no\n"));
     let ran = || fs::read_to_string(node.path().join("ran")).unwrap();
-    assert_eq!(ran(), "disable asterisk.service\ndaemon-reload\n");
+    assert_eq!(ran(), "disable asterisk.service\ndaemon-reload\nbind to 192.0.2.100\n");
     let shown = run(SARK, node.path(), &["show"]);
     assert_eq!(says(&shown), "{\"node_type\":\"master\",\"remote_address\":\"192.0.2.12\"}\n");
 
@@ -132,6 +133,12 @@ fn a_node_joins_and_leaves_and_keeps_what_is_its_own() {
         "{}",
         ran()
     );
+    assert!(ran().ends_with("\nbind to \n"), "{}", ran());
+
+    let start = || says(&run(SARK, node.path(), &["services", "start", "--dry-run"]));
+    assert!(!start().contains("lines"), "no card is installed: {}", start());
+    fs::write(node.path().join("etc/asha.conf"), "RHINOSPF=YES\n").unwrap();
+    assert!(start().starts_with("run systemctl lines\nrun systemctl reset-failed"), "{}", start());
 }
 
 #[test]
@@ -188,6 +195,7 @@ fn what_cannot_be_is_refused_before_anything_is_changed() {
 fn a_pair_whose_nodes_have_an_address_each_shares_none() {
     for program in [env!("CARGO_BIN_EXE_wazo-ha"), env!("CARGO_BIN_EXE_xivo-ha")] {
         let node = node();
+        fs::write(node.path().join("etc/pbx-ha/pbx-ha.toml"), "").unwrap();
         let before = files(node.path());
         for option in [["--cluster-ip", "192.0.2.100"], ["--auto-failback", "off"]] {
             let words = ["configure", "master", "--remote", "192.0.2.12"];

@@ -102,6 +102,11 @@ impl Distribution for Sark {
     ) -> Result<Option<Shared>, ShareError> {
         share::share(conf, wish, to, node).map(Some)
     }
+
+    /// `RHINOSPF`. A file that cannot be used says nothing of a card.
+    fn has_failover_card(&self, conf: &str) -> bool {
+        AshaConf::parse(conf).is_ok_and(|conf| conf.rhino)
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +148,14 @@ mod tests {
             }
             let golden = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(golden == text, "{} differs; it would now be:\n{text}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_card_switches_the_lines_where_one_is_installed() {
+        assert!(Sark.has_failover_card("RHINOSPF=YES\n"));
+        for not in ["", "RHINOSPF=NO\n", "RHINOSPF=YES\nHASYNCH=x\n"] {
+            assert!(!Sark.has_failover_card(not), "{not}");
         }
     }
 

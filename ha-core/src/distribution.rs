@@ -48,6 +48,11 @@ pub trait Distribution: Send + Sync {
         Ok(None)
     }
 
+    /// Whether a failover card has to switch the lines to the node that serves, by what its file says.
+    fn has_failover_card(&self, _conf: &str) -> bool {
+        false
+    }
+
     /// What brings telephony to `to` on a node of that role.
     fn set_services(&self, to: ServiceState, _role: Role) -> Vec<Effect> {
         self.profile().set_services(to)

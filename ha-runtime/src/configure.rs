@@ -1,6 +1,7 @@
 //! A role change as a whole: checked, performed or undone, and recorded.
 
 use ha_core::distribution::{Shared, Wish};
+use ha_core::effect::OnFailure;
 use ha_core::event::Record;
 use ha_core::{Effect, Profile, Role, RoleChange, RoleConfig};
 use serde_json::json;
@@ -115,6 +116,15 @@ fn failback(context: &Context, wanted: &RoleRequest) -> Result<Option<Effect>, F
     Ok(Some(Effect::WriteFile { path: format!("/{}", below.display()), content, mode: 0o644 }))
 }
 
+/// A hook with the address in its words. What fails is told and takes no role back: it is not the engine's.
+pub(crate) fn hook(argv: &[String], address: &str, timeout: std::time::Duration) -> Effect {
+    let argv = argv.iter().map(|word| word.replace("{cluster_ip}", address)).collect();
+    Effect::Run(ha_core::effect::Command { argv, timeout, on_failure: OnFailure::GoOn })
+}
+
+/// How long a hook of a role change may take: nobody is called meanwhile, but a person waits.
+const HOOK: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The effects of the change, in order.
 fn effects(
     context: &Context,
@@ -136,6 +146,10 @@ fn effects(
         resync: wanted.resync,
     });
     // behind what is taken away, which must be first, and before whatever acts
+    let address =
+        shared.as_ref().and_then(|shared| shared.cluster_ip).map(|ip| ip.to_string()).unwrap_or_default();
+    let hooks = [&settings.hooks.provision, &settings.hooks.bind].into_iter().flatten();
+    effects.extend(hooks.map(|argv| hook(argv, &address, HOOK)));
     let taken = effects.iter().take_while(|effect| matches!(effect, Effect::RemoveFile { .. })).count();
     effects.splice(taken..taken, failback(context, wanted)?);
     Ok(effects)

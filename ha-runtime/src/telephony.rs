@@ -72,8 +72,22 @@ pub fn bring(
 /// What is done for it. A role file that cannot be read is no reason not to serve.
 pub fn effects(context: &Context, to: ServiceState) -> Vec<Effect> {
     let role = context.role().map_or(Role::Disabled, |role| role.role());
-    context.distribution.set_services(to, role)
+    let mut effects = context.distribution.set_services(to, role);
+    if let (ServiceState::Running, Some(argv)) = (to, &context.settings.hooks.rhino) {
+        let conf = context
+            .profile()
+            .conf_file
+            .and_then(|file| std::fs::read_to_string(context.root.path(file)).ok());
+        if conf.is_some_and(|conf| context.distribution.has_failover_card(&conf)) {
+            // the lines first: Asterisk looks for them when it starts
+            effects.insert(0, crate::configure::hook(argv, "", CARD));
+        }
+    }
+    effects
 }
+
+/// How long the lines may take: phones wait for what comes after it.
+const CARD: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Whether nothing is to do. Running is asked of the distribution's status command, as the scripts do, and is not enough
 /// while it is forbidden: what stops would not start again. Stopped is seen by looking, and only when telephony is also

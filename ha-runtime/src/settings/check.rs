@@ -12,6 +12,7 @@ use ha_core::{DailyWindow, Profile, Schedule, preset};
 use super::cluster;
 use super::error::Invalid;
 use super::followers::{self, Sections};
+use super::hooks;
 use super::quantity::{Rate, Span};
 use super::{
     Alert, Api, Pbx, Phones, Policy, Postgres, Preset, Probe, Replication, Rung, Settings, Ssh, Transport,
@@ -53,6 +54,7 @@ pub(super) fn resolve(file: raw::File, profile: &Profile) -> Result<Settings, In
         alert: alert(file.alert.unwrap_or_default())?,
         api: api(file.api.unwrap_or_default())?,
         cluster,
+        hooks: hooks::resolve(file.sark, profile)?,
         followers,
         replication,
     })

@@ -197,8 +197,8 @@ fn heartbeat(raw: &raw::Cluster, preset: Preset) -> Result<Heartbeat, Invalid> {
     let (keepalive, deadtime) = match preset {
         // 10.3 s from the crash to the address on the other node in the lab, with room for a node that is slow
         Preset::Modern => (secs(1), secs(10)),
-        // the sample ha.cf (`domain.md` 5.6)
-        Preset::Seed => (secs(2), secs(30)),
+        // the sample ha.cf's heartbeat (`domain.md` 5.6); its deadtime of 30 s would not leave SARK's page its 30 s
+        Preset::Seed => (secs(2), secs(10)),
     };
     let heartbeat =
         Heartbeat { keepalive: or(raw.keepalive, keepalive), deadtime: or(raw.deadtime, deadtime) };

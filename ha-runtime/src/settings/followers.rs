@@ -178,7 +178,11 @@ fn distinct(key: &'static str, other: &str, hosts: Sides<IpAddr>) -> Result<(), 
     Ok(())
 }
 
-fn command(key: &'static str, set: Option<Vec<String>>, default: &[&str]) -> Result<Vec<String>, Invalid> {
+pub(super) fn command(
+    key: &'static str,
+    set: Option<Vec<String>>,
+    default: &[&str],
+) -> Result<Vec<String>, Invalid> {
     let argv = set.unwrap_or_else(|| default.iter().map(|word| (*word).to_owned()).collect());
     if argv.first().is_none_or(String::is_empty) {
         return refuse(key, format!("names no program: as {default:?}"));

@@ -8,6 +8,7 @@ mod cluster;
 mod edit;
 mod error;
 mod followers;
+mod hooks;
 mod policy;
 mod print;
 mod quantity;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use cluster::{Cluster, ClusterKind, Heartbeat};
 pub use edit::with_policy;
 pub use error::{Place, SettingsError};
+pub use hooks::Hooks;
 pub use quantity::{QuantityError, Rate, Span};
 pub use release::release;
 
@@ -63,6 +65,8 @@ pub struct Settings {
     pub api: Api,
     /// How the pair's one address is held; `None`: it is not, and with no distribution whose nodes have one each.
     pub cluster: Option<Cluster>,
+    /// What the administrator has run when the address comes or its place changes: `[sark]`.
+    pub hooks: Hooks,
     /// What must follow telephony beside the pair: `[cc]`, `[xds]`, `[edge]`.
     pub followers: Followers,
 }

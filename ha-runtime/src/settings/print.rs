@@ -11,7 +11,7 @@ use ha_core::health::RungPolicy;
 
 use super::cluster::{Kind, References};
 use super::quantity::Span;
-use super::{Cluster, ClusterKind, Heartbeat, Policy, Settings, raw};
+use super::{Cluster, ClusterKind, Heartbeat, Hooks, Policy, Settings, raw};
 
 /// The file that gives these settings.
 pub(super) fn spell_out(settings: &Settings) -> raw::File {
@@ -28,6 +28,7 @@ pub(super) fn spell_out(settings: &Settings) -> raw::File {
         alert,
         api,
         cluster,
+        hooks,
         followers,
     } = settings;
     let span = |duration: Duration| Some(Span(duration));
@@ -101,6 +102,11 @@ pub(super) fn spell_out(settings: &Settings) -> raw::File {
         alert: Some(raw::Alert { command: Some(alert.command.clone()) }),
         api: Some(raw::Api { listen: Some(api.listen.to_string()), token_file: path(&api.token_file) }),
         cluster: cluster.as_ref().map(held),
+        sark: (*hooks != Hooks::default()).then(|| raw::Hooks {
+            provision: hooks.provision.clone(),
+            bind: hooks.bind.clone(),
+            rhino: hooks.rhino.clone(),
+        }),
         cc: followers.contact_centre.as_ref().map(contact_centre),
         xds: followers.media_servers.as_ref().map(media_servers),
         edge: followers.edge.as_ref().map(edge),

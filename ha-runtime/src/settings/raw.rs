@@ -34,6 +34,7 @@ section!(File {
     alert: Alert,
     api: Api,
     cluster: Cluster,
+    sark: Hooks,
     cc: ContactCentre,
     xds: MediaServers,
     edge: Edge,
@@ -98,6 +99,7 @@ section!(Cluster {
     keepalive: Span,
     deadtime: Span,
 });
+section!(Hooks { provision: Vec<String>, bind: Vec<String>, rhino: Vec<String> });
 section!(ContactCentre {
     automatic: bool,
     master: String,

@@ -40,7 +40,7 @@ fn the_section_alone_gives_the_defaults_of_its_preset() {
     };
     assert_eq!(cluster, wanted);
     let seed = parse("preset = \"seed\"\n[cluster]\n").unwrap().cluster.unwrap();
-    let heartbeat = Heartbeat { keepalive: millis(2000), deadtime: millis(30_000) };
+    let heartbeat = Heartbeat { keepalive: millis(2000), deadtime: millis(10_000) };
     assert_eq!(seed, Cluster { kind: ClusterKind::Heartbeat(heartbeat), port: 694, ..wanted });
 }
 
@@ -133,4 +133,21 @@ fn a_failback_waits_for_a_person_where_the_distribution_has_it_so() {
     assert_eq!(parse("preset = \"seed\"").unwrap().failback.policy, FailbackPolicy::Manual);
     let set = parse("[failback]\npolicy = \"automatic\"").unwrap();
     assert_eq!(set.failback.policy, FailbackPolicy::Automatic);
+}
+
+#[test]
+fn hooks_are_words_of_a_command_and_known_to_a_pair_with_one_address_alone() {
+    let text = "[sark]\nprovision = [\"/usr/local/bin/provision\", \"{cluster_ip}\"]\nrhino = [\"rhino\"]\n";
+    let settings = parse(text).unwrap();
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let wanted = Hooks {
+        provision: words(&["/usr/local/bin/provision", "{cluster_ip}"]),
+        bind: None,
+        rhino: words(&["rhino"]),
+    };
+    assert_eq!(settings.hooks, wanted);
+    assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
+    let refused = parse("[sark]\nbind = []").unwrap_err().to_string();
+    assert!(refused.contains(":2: sark.bind: names no program"), "{refused}");
+    assert!(super::refusal(text).contains(":1: sark: example has no [sark]"));
 }
