@@ -8,6 +8,7 @@ use crate::context::Context;
 
 /// Where the far end's user is admitted, below the root.
 const AUTHORIZED: &str = "/root/.ssh/authorized_keys";
+const SECOND: &str = "/root/.ssh/authorized_keys2";
 const FILE_MAX: u64 = 1 << 20;
 
 /// The master's private key.
@@ -21,7 +22,7 @@ pub(super) fn private_key(context: &Context) -> Check {
             mode => Check::fail(
                 "ssh-key",
                 format!(
-                    "{} has mode {mode:04o}: others may use it to become root on the slave",
+                    "{} has mode {mode:04o}: others may use it to become root on the other node",
                     path.display()
                 ),
                 format!("make it 0600; if it may have been read, delete it, and {make} for a new one"),
@@ -30,10 +31,27 @@ pub(super) fn private_key(context: &Context) -> Check {
     }
 }
 
-/// The slave's lines for the pair's key.
+/// The file that SARK's page has the key put into. OpenSSH still reads it unless its configuration says otherwise, as Red
+/// Hat's does; Debian's announces that it will not.
+pub(super) fn second_file(context: &Context) -> Option<Check> {
+    let path = context.root.path(SECOND);
+    let is_there = fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+    is_there.then(|| {
+        Check::warn(
+            "authorized-keys2",
+            format!("{SECOND}: one sshd does not read it, for another whoever has a key in it is root here"),
+            format!(
+                "run `{} sync-key` on the other node, which admits its key in {AUTHORIZED}, restricted; then remove {SECOND}",
+                context.profile().program
+            ),
+        )
+    })
+}
+
+/// The lines for the pair's key on the node that it opens.
 pub(super) fn authorized_key(context: &Context) -> Check {
     let profile = context.profile();
-    let todo = format!("run `{} sync-key` on the master, which replaces them", profile.program);
+    let todo = format!("run `{} sync-key` on the other node, which replaces them", profile.program);
     let text = match super::read_text(&context.root.path(AUTHORIZED), FILE_MAX) {
         Ok(text) => text.unwrap_or_default(),
         Err(error) => {
@@ -48,7 +66,7 @@ pub(super) fn authorized_key(context: &Context) -> Check {
         return Check::warn(
             "authorized-key",
             format!("{AUTHORIZED} has no line for the pair's key ({})", profile.key_comment),
-            format!("run `{} sync-key` on the master: it cannot replicate to this slave", profile.program),
+            format!("run `{} sync-key` on the other node: it cannot reach this one", profile.program),
         );
     }
     let loose: Vec<String> = lines
@@ -60,7 +78,9 @@ pub(super) fn authorized_key(context: &Context) -> Check {
         })
         .collect();
     match loose.as_slice() {
-        [] => Check::ok("authorized-key", "the pair's key may run the agent only, and from the master only"),
+        [] => {
+            Check::ok("authorized-key", "the pair's key may run the agent only, and from the other node only")
+        }
         loose => {
             Check::fail("authorized-key", format!("{}: who has the key is root here", loose.join("\n")), todo)
         }
@@ -121,6 +141,18 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(private_key(&context).level, expected, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn the_documents_second_file_is_a_warning_as_long_as_it_admits_anybody() {
+        let place = Place::new();
+        assert_eq!(second_file(&place.context()), None);
+        place.write(SECOND, "");
+        assert_eq!(second_file(&place.context()), None);
+        place.write(SECOND, "ssh-rsa AAAA root@standby\n");
+        let check = second_file(&place.context()).unwrap();
+        assert_eq!(check.level, Level::Warn);
+        assert!(check.todo.unwrap().contains("sync-key"));
     }
 
     #[test]

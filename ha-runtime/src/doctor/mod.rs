@@ -102,7 +102,13 @@ pub async fn examine(context: &Context, fault: Option<&Failure>) -> Report {
     }
     let (database, catalog) = database::own(context).await;
     checks.extend(database);
-    if let Some(RoleConfig::Master { slave }) = role {
+    let flow = context.settings.replication.flow;
+    if flow.is_pull() && role.is_some_and(|role| flow.reaches(role.role())) {
+        checks.push(keys::private_key(context));
+        checks.extend(replication::ages(context, Utc::now(), &chrono::Local));
+    } else if let Some(RoleConfig::Master { slave }) = role
+        && !flow.is_pull()
+    {
         let slave = slave.ip();
         checks.push(keys::private_key(context));
         let (found, far) = far::look(context, slave).await;
@@ -147,7 +153,10 @@ fn this_machine(context: &Context, role: Option<&RoleConfig>) -> Vec<Check> {
         checks.extend(telephony::disabled_file(context, kind, active));
         if kind == Role::Slave {
             checks.push(telephony::plugins(context));
+        }
+        if context.settings.replication.flow.is_logged_in_to(kind) {
             checks.push(keys::authorized_key(context));
+            checks.extend(keys::second_file(context));
         }
     }
     checks

@@ -36,6 +36,7 @@ pub fn document(
     followers: Value,
 ) -> Result<Value, crate::report::Failure> {
     let past = replicate::past(context)?;
+    let flow = context.settings.replication.flow;
     let rungs: Map<String, Value> =
         status.rungs.iter().map(|(rung, verdict)| (word(rung), json!(verdict))).collect();
     let (rule, why) = match &status.decision {
@@ -75,6 +76,8 @@ pub fn document(
         "address": { "vip": null, "held": status.address_held == Some(true) },
         "replication": {
             "number": number(context, status.role.role(), &past),
+            "pulls": flow.is_pull(),
+            "fetches": flow.is_pull() && flow.reaches(status.role.role()) && !status.record.active,
             "files": part(&past.files, on_change.has_files),
             "database": part(&past.database, on_change.has_tables),
             "on_change": {
@@ -92,6 +95,9 @@ pub fn document(
 /// The last replication that the slave has as a whole: as a master heard from it, or as the slave itself knows.
 fn number(context: &Context, role: Role, past: &Past) -> u64 {
     match role {
+        _ if context.settings.replication.flow.is_pull() => {
+            Replica::load(&context.root.path(STATE_DIRECTORY)).map_or(0, |replica| replica.number)
+        }
         Role::Slave => Replica::load(&context.root.path(STATE_DIRECTORY)).map_or(0, |replica| replica.number),
         Role::Master | Role::Disabled => past.number,
     }
@@ -170,7 +176,9 @@ pub fn text(document: &Value) -> String {
     if document["maintenance_until"] != Value::Null {
         lines.push(format!("maintenance until {}", to_the_second(&of("maintenance_until"))));
     }
-    if document["node_type"] == "master" {
+    if document["replication"]["fetches"] == true {
+        lines.push(format!("fetched     {}", fetched_text(&document["replication"]["files"])));
+    } else if document["node_type"] == "master" && document["replication"]["pulls"] != true {
         for name in ["files", "database"] {
             lines.push(format!("{name:<11} {}", part_text(&document["replication"][name])));
         }
@@ -207,6 +215,20 @@ fn part_text(part: &Value) -> String {
             "replicated {age} s ago; if this node died now, changes of the last {age} s would be lost"
         ),
         (None, _) => "never replicated".to_owned(),
+    };
+    match part["last_error"].as_str() {
+        Some(error) => format!("{age}; last attempt failed: {error}"),
+        None => age,
+    }
+}
+
+/// Of the node that fetches: it is the other one that may die.
+fn fetched_text(part: &Value) -> String {
+    let age = match part["age_seconds"].as_u64() {
+        Some(age) => {
+            format!("{age} s ago; if the other node died now, changes of the last {age} s would be lost")
+        }
+        None => "never".to_owned(),
     };
     match part["last_error"].as_str() {
         Some(error) => format!("{age}; last attempt failed: {error}"),
