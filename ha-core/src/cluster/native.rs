@@ -404,10 +404,8 @@ impl Native {
         if !is_news {
             return;
         }
-        // another session of the other node is believed once it has heard something that was said just now: what was
-        // recorded earlier has not
-        let fresh = now.saturating_sub(beat.heard) < self.config.terms.lease;
-        if beat.echo != self.session || !(same || fresh) {
+        // a session that answers this one's is not older than it; what was replaced since is a recording
+        if beat.echo != self.session {
             return self.strange(beat, received);
         }
         self.stranger = None;

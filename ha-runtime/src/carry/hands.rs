@@ -1,6 +1,7 @@
 //! The serving node's tree, and a private directory in it where contents wait: on the same file system, so that they need
 //! only a second name to be in their place.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -143,9 +144,9 @@ impl Hands {
         parts.iter().try_fold(true, |all, part| Ok(all && look(&self.stage, &Hands::part(part))?.is_some()))
     }
 
-    /// What of the parts that wait has which number in a folder: those that were put there, or come from there.
-    pub(super) fn linked(&self, parts: &[Name], folder: &OwnedFd, like: &Place) -> io::Result<Option<u16>> {
-        let mut inodes = Vec::new();
+    /// Which numbers the parts that wait have in a folder: where they were put, or come from.
+    pub(super) fn linked(&self, parts: &[Name], folder: &OwnedFd, like: &Place) -> io::Result<BTreeSet<u16>> {
+        let (mut inodes, mut numbers) = (Vec::new(), BTreeSet::new());
         for extension in parts {
             inodes.extend(look(&self.stage, &Hands::part(extension))?.map(|stat| (extension, stat.stx_ino)));
         }
@@ -154,10 +155,10 @@ impl Hands {
             let waiting = inodes.iter().find(|(part, _)| **part == extension);
             let Some((_, inode)) = waiting else { continue };
             if look(folder, file.to_str().unwrap_or_default())?.is_some_and(|stat| stat.stx_ino == *inode) {
-                return Ok(Some(place.number));
+                numbers.insert(place.number);
             }
         }
-        Ok(None)
+        Ok(numbers)
     }
 
     /// Takes the parts' names in a folder away again, the text's first: without it there is no message.

@@ -11,8 +11,10 @@ use ha_core::voicemail::{Base, Known, Spool};
 use serde::{Deserialize, Serialize};
 
 use super::point;
-use crate::durable::{private_directory, read_if_exists, sync_directory};
+use crate::durable::{STATE_DIRECTORY, private_directory, read_if_exists, sync_directory};
+use crate::root::Root;
 use crate::state::{StateError, read_sealed, write_sealed};
+use crate::sync::Tree;
 
 /// The base of one tree, in a directory of its own: `base.json`, and `learned.N` with what was carried since.
 #[derive(Debug)]
@@ -55,6 +57,12 @@ impl Kept {
         let learned = lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
         learned.for_each(|learned| kept.remember(learned));
         Ok(kept)
+    }
+
+    /// Where the base of a tree is kept: below `/var/lib/pbx-ha/carry`, by the tree's name.
+    pub fn directory_of(root: &Root, tree: &Tree) -> PathBuf {
+        let name = tree.name().trim_matches('/').replace('%', "%25").replace('/', "%2f");
+        root.path(STATE_DIRECTORY).join("carry").join(name)
     }
 
     /// What both had.

@@ -1,5 +1,6 @@
 //! One message, from where it waits to its place in a folder.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub(super) struct Placing {
     pub(super) known: Known,
     /// From where on this node; `None`: it was received.
     pub(super) from: Option<Place>,
+    /// The number that it gets; `None`: that behind the last.
+    pub(super) number: Option<u16>,
     pub(super) parts: Vec<Name>,
 }
 
@@ -80,15 +83,22 @@ impl Receiver {
         let (parts, to) = (&placing.parts, placing.to());
         let fail = |error: io::Error| self.hands.error("put a message into", &folders.to_path, error);
         // the number may be another one by now: Asterisk closes gaps
-        let leaves = match &folders.from {
+        let mut leaving = match &folders.from {
             Some((place, _, dir)) => self.hands.linked(parts, dir, place).map_err(fail)?,
-            None => None,
+            None => BTreeSet::new(),
         };
-        let number = match self.hands.linked(parts, &folders.to, &to).map_err(fail)? {
+        let linked = self.hands.linked(parts, &folders.to, &to).map_err(fail)?;
+        let number = match placing.number.or(linked.first().copied()) {
+            Some(number) if linked.contains(&number) => number,
+            Some(_) if linked.is_empty() => return Ok(Done::Gone),
+            // a gap is to be closed, and is not there any more
+            Some(number) if theirs.message_at(&Place { number, ..to.clone() }).is_some() => {
+                return Ok(Done::Gone);
+            }
             Some(number) => number,
             // somebody cleared up; the returning node still has it
             None if !self.hands.holds(parts).map_err(fail)? => return Ok(Done::Gone),
-            None if placing.from.is_some() && leaves.is_none() => return Ok(Done::Gone),
+            None if placing.from.is_some() && leaving.is_empty() => return Ok(Done::Gone),
             None => match theirs.find(mailbox, identity).filter(|_| placing.from.is_none()) {
                 Some(there) => return Ok(Done::There(there.place.clone())),
                 None => theirs.next_number(mailbox, folder),
@@ -99,10 +109,17 @@ impl Receiver {
         }
         let to = Place { number, ..to };
         self.link(placing, &folders.to, &to).map_err(fail)?;
-        if let (Some((place, _, dir)), Some(number)) = (&folders.from, leaves) {
-            self.hands.unlink(parts, dir, &Place { number, ..place.clone() }).map_err(fail)?;
+        if placing.number.is_some() {
+            leaving.remove(&number);
         }
-        self.learn(Learned::Message(placing.known.clone()))?;
+        if let Some((place, _, dir)) = &folders.from {
+            for number in leaving {
+                self.hands.unlink(parts, dir, &Place { number, ..place.clone() }).map_err(fail)?;
+            }
+        }
+        if placing.number.is_none() {
+            self.learn(Learned::Message(placing.known.clone()))?;
+        }
         Ok(Done::Placed(to))
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ha_core::carry::{FileState, Why};
 use ha_core::replication::path::RelPath;
-use ha_core::voicemail::{Identity, Known, Place, Plan, Spool, Step, plan};
+use ha_core::voicemail::{Identity, Known, Message, Place, Plan, Spool, Step, plan};
 use rustix::fs::{AtFlags, fsync, linkat, renameat};
 use serde::{Deserialize, Serialize};
 
@@ -106,13 +106,30 @@ impl Receiver {
                 let identity = message.identity.clone();
                 self.receive(&from, identity, parts, contents)
             }
-            Step::Move { from, to, identity } => self.relocate(&from, to, identity),
+            Step::Move { from, to, identity } => self.relocate(&from, to, identity, None),
             Step::Write { path, over } => match parts.as_slice() {
                 [(_, state)] => self.write(&path, state, over, contents),
                 _ => Err(CarryError::NoStep(index)),
             },
             Step::SetAside { .. } => Ok(Done::NotHere),
         }
+    }
+
+    /// Closes the gaps that moved messages left in numbers, as Asterisk does when it opens a mailbox. Says how many messages
+    /// have another number now.
+    ///
+    /// Only while nobody has a mailbox open (telephony does not run here, or no call is in `VoiceMailMain`): Asterisk deletes
+    /// and moves by number when a caller hangs up.
+    pub fn close_gaps(&mut self) -> Result<usize, CarryError> {
+        self.settle()?;
+        let spool = scan(&self.hands.tree, self.holds, &mut self.seen)?;
+        let mut closed = 0;
+        for (message, to) in spool.gaps() {
+            let number = Some(to.number);
+            let done = self.relocate(&message.place, to, message.identity.clone(), number)?;
+            closed += usize::from(matches!(done, Done::Placed(_)));
+        }
+        Ok(closed)
     }
 
     fn receive(
@@ -131,18 +148,24 @@ impl Receiver {
             extensions.push(extension);
         }
         let known = Known { mailbox: place.mailbox.clone(), folder: place.folder.clone(), identity };
-        self.place(&Placing { known, from: None, parts: extensions })
+        self.place(&Placing { known, from: None, number: None, parts: extensions })
     }
 
-    fn relocate(&mut self, from: &Place, to: Place, identity: Identity) -> Result<Done, CarryError> {
+    fn relocate(
+        &mut self,
+        from: &Place,
+        to: Place,
+        identity: Identity,
+        number: Option<u16>,
+    ) -> Result<Done, CarryError> {
         let now = scan(&self.hands.tree, self.holds, &mut self.seen)?;
         // it may have another number by now, but must be in that folder still
-        let is_it = |place: &Place| (&place.mailbox, &place.folder) == (&from.mailbox, &from.folder);
-        let Some(message) =
-            now.messages.iter().find(|message| is_it(&message.place) && message.identity == identity)
-        else {
-            return Ok(Done::Gone);
+        let is_it = |message: &&Message| {
+            let place = &message.place;
+            (&place.mailbox, &place.folder) == (&from.mailbox, &from.folder) && message.identity == identity
         };
+        let here = now.message_at(from).filter(is_it);
+        let Some(message) = here.or_else(|| now.messages.iter().find(is_it)) else { return Ok(Done::Gone) };
         let path = message.place.folder_path().ok_or(CarryError::NoStep(0))?;
         let Some(dir) = self.hands.existing(&path)? else { return Ok(Done::Gone) };
         for extension in message.parts.keys() {
@@ -157,7 +180,7 @@ impl Receiver {
         }
         let known = Known { mailbox: to.mailbox, folder: to.folder, identity };
         let parts = message.parts.keys().cloned().collect();
-        self.place(&Placing { known, from: Some(message.place.clone()), parts })
+        self.place(&Placing { known, from: Some(message.place.clone()), number, parts })
     }
 
     fn write(

@@ -15,6 +15,7 @@ use crate::sync::Tree;
 
 mod aside;
 mod asterisk;
+mod full_disk;
 pub(super) mod kill;
 mod locks;
 mod story;
@@ -182,6 +183,17 @@ impl Pair {
         ])
     }
 
+    /// The same when nobody has a mailbox open, so that gaps can be closed.
+    fn closed() -> BTreeMap<String, u32> {
+        places([
+            ("601/INBOX/msg0000", 11),
+            ("601/INBOX/msg0001", 30),
+            ("601/INBOX/msg0002", 20),
+            ("601/Old/msg0000", 10),
+            ("602/INBOX/msg0000", 21),
+        ])
+    }
+
     fn carry(&self) -> Result<Vec<Done>, CarryError> {
         self.carry_into(&mut self.theirs.receiver())
     }
@@ -224,6 +236,17 @@ fn what_the_returning_node_has_is_carried_and_nothing_of_the_serving_node_is_rep
         "something was left over"
     );
     assert!(!pair.theirs.dir.join("vm/.pbx-ha-stage-carry").exists());
+}
+
+#[test]
+fn gaps_are_closed_when_nobody_has_a_mailbox_open() {
+    let pair = Pair::parted();
+    let mut receiver = pair.theirs.receiver();
+    pair.carry_into(&mut receiver).unwrap();
+    assert_eq!(receiver.close_gaps().unwrap(), 3);
+    assert_eq!(pair.theirs.heard(), Pair::closed());
+    assert_eq!(receiver.close_gaps().unwrap(), 0);
+    assert_eq!(receiver.kept().base().messages.len(), 4, "what only this node has is not known to both");
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn carrying_process() {
     let pair = Pair::at(Path::new(&dir));
     let mut receiver = pair.theirs.receiver_by(way()).unwrap();
     pair.carry_into(&mut receiver).unwrap();
+    receiver.close_gaps().unwrap();
 }
 
 fn way() -> LockWay {
@@ -57,12 +58,10 @@ fn run(pair: &Pair, points: usize, way: LockWay) -> bool {
 fn assert_nothing_lost(pair: &Pair, at: usize) {
     let heard = pair.theirs.heard();
     let count = |said: u32| heard.values().filter(|other| **other == said).count();
-    for said in [11, 30] {
-        assert_eq!(count(said), 1, "killed at {at}: {said} in {heard:?}");
+    // one that is moved may be in both places until somebody goes on, and is never in none
+    for said in [10, 11, 30] {
+        assert!((1..=2).contains(&count(said)), "killed at {at}: {said} in {heard:?}");
     }
-    // a message that is moved may be in both folders for a moment, and is never in none
-    assert!((1..=2).contains(&count(10)), "killed at {at}: {heard:?}");
-    assert!(count(20) <= 1 && count(21) <= 1, "killed at {at}: {heard:?}");
 }
 
 /// At each point, or at some of them. At every other one Asterisk goes on before anybody resumes, where the folder is free.
@@ -75,19 +74,22 @@ fn killed_everywhere(way: LockWay, step: usize, asterisk_serves: bool) {
         let stored = (!whole && asterisk_serves && deaths % 2 == 1)
             .then(|| asterisk::store(&pair.theirs, "601/INBOX", 99))
             .flatten();
-        // ... and the next one may be killed, too
-        run(&pair, deaths % 7, way);
+        // the next one may be killed, too
+        if deaths % 3 == 0 {
+            run(&pair, deaths % 7, way);
+        }
         assert_nothing_lost(&pair, deaths);
         assert!(run(&pair, usize::MAX, way));
         let heard = pair.theirs.heard();
-        let mut expected: Vec<u32> = Pair::carried().into_values().chain(stored.iter().map(|_| 99)).collect();
+        let mut expected: Vec<u32> = Pair::closed().into_values().chain(stored.iter().map(|_| 99)).collect();
         let mut said: Vec<u32> = heard.values().copied().collect();
         said.sort();
         expected.sort();
         assert_eq!(said, expected, "killed at {deaths}: {heard:?}");
         if stored.is_none() {
-            assert_eq!(heard, Pair::carried(), "killed at {deaths}");
+            assert_eq!(heard, Pair::closed(), "killed at {deaths}");
         }
+        assert_eq!(pair.theirs.scan().gaps(), []);
         let lines = pair.mine.aside().lines().unwrap();
         assert_eq!(lines.len(), 2, "killed at {deaths}: {lines:?}");
         for name in files(&pair.theirs.dir.join("vm")) {
@@ -102,7 +104,7 @@ fn killed_everywhere(way: LockWay, step: usize, asterisk_serves: bool) {
         }
         deaths += step;
     }
-    assert!(deaths > 50, "only {deaths} points");
+    assert!(deaths > 80, "only {deaths} points");
     eprintln!("killed at {deaths} points");
 }
 
