@@ -16,6 +16,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod asha_conf;
+mod copying;
 pub mod heartbeat;
 mod role_change;
 mod services;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use ha_core::distribution::{ShareError, Shared, Wish};
 use ha_core::profile::{Api, Dataset, Direction};
+use ha_core::replication::copying::{Copying, NotSaid};
 use ha_core::{Distribution, Effect, Profile, RoleChange, RoleConfig, RoleError, role_file};
 
 pub use asha_conf::{AshaConf, ConfError};
@@ -83,6 +85,10 @@ const DATASETS: &[Dataset] = &[
 impl Distribution for Sark {
     fn profile(&self) -> &'static Profile {
         &PROFILE
+    }
+
+    fn copying(&self, conf: Option<&str>) -> Result<Copying, NotSaid> {
+        copying::of(conf)
     }
 
     fn parse_role(&self, text: Option<&str>) -> Result<RoleConfig, RoleError> {

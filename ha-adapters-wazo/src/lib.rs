@@ -36,7 +36,6 @@ pub const PROFILE: Profile = Profile {
     // xivo-check-master-status: ping -c 3 -i 10, from cron every minute.
     seed_round: SeedRound { pings: 3, spacing: Duration::from_secs(10), every: Duration::from_secs(60) },
     datasets: files::DATASETS,
-    copying_file: None,
     database: Some(tables::DATABASE),
     services: services::PLAN,
     observe: services::OBSERVATION,

@@ -44,7 +44,6 @@ pub const PROFILE: Profile = Profile {
     // The architecture page: "every minutes", "if more than 3 ping fails". The scripts: 10 s apart.
     seed_round: SeedRound { pings: 4, spacing: Duration::from_secs(10), every: Duration::from_secs(60) },
     datasets: DATASETS,
-    copying_file: None,
     database: Some(tables::DATABASE),
     services: services::PLAN,
     observe: services::OBSERVATION,

@@ -26,7 +26,6 @@ pub const PROFILE: Profile = Profile {
     seed_round: SeedRound { pings: 3, spacing: Duration::from_secs(10), every: Duration::from_secs(60) },
     // The 1.2 page: custom sounds, music on hold and custom dialplan are not on the slave.
     datasets: &[],
-    copying_file: None,
     database: Some(Database { name: "asterisk", exclude: tables::EXCLUDE_1_2 }),
     services: PLAN,
     observe: Observation {

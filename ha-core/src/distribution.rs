@@ -58,7 +58,7 @@ pub trait Distribution: Send + Sync {
         self.profile().set_services(to)
     }
 
-    /// What is copied. `conf`: the text of [`Profile::copying_file`]; `None`: there is no such file.
+    /// What is copied. `conf`: the text of [`Profile::conf_file`]; `None`: there is no such file.
     ///
     /// Both nodes ask it, each of its own file: what only one of them names is not copied, and refused by its name.
     fn copying(&self, _conf: Option<&str>) -> Result<Copying, NotSaid> {

@@ -21,9 +21,6 @@ pub struct Profile {
     pub seed_round: SeedRound,
     /// Trees that are copied to the slave.
     pub datasets: &'static [Dataset],
-    /// The PBX's own file that says what is copied ([`Distribution::copying`](crate::Distribution::copying)); `None`: the
-    /// datasets above are.
-    pub copying_file: Option<&'static str>,
     /// The database that is copied to the slave.
     pub database: Option<Database>,
     /// How telephony is started, stopped and asked for.
@@ -40,7 +37,8 @@ pub struct Profile {
     pub scripts: &'static [(&'static str, Script)],
     /// The role file's path.
     pub role_file: &'static str,
-    /// The product's own file with what the pair shares; see [`Distribution::share`](crate::Distribution::share).
+    /// The product's own file with what the pair shares ([`Distribution::share`](crate::Distribution::share)) and what is
+    /// copied ([`Distribution::copying`](crate::Distribution::copying)).
     pub conf_file: Option<&'static str>,
     /// Restarts the whole PBX where the documents order it (`--restart-services`).
     pub restart: &'static [Step],

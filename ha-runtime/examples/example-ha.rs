@@ -23,7 +23,7 @@ const fn step(argv: &'static [&'static str]) -> Step {
 static PROFILE: Profile = Profile {
     direction: Direction::Pull,
     schedule: "* * * * *",
-    copying_file: Some(COPYING),
+    conf_file: Some(COPYING),
     datasets: &[Dataset::whole("/srv/data", "an example"), Dataset::whole("/srv/voicemail", "an example")],
     services: ServicePlan {
         start: &[step(&["pbx-start"])],

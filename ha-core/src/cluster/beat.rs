@@ -126,7 +126,8 @@ impl Beat {
         let (head, words) = rest.split_at(8);
         let acts = [Act::Rests, Act::Claims, Act::Takes, Act::Holds, Act::Offers, Act::Gives];
         let act = *acts.get(usize::from(head[0])).ok_or(BeatError::Value("act"))?;
-        let rank = *[Rank::Standby, Rank::Primary].get(usize::from(head[1])).ok_or(BeatError::Value("rank"))?;
+        let rank =
+            *[Rank::Standby, Rank::Primary].get(usize::from(head[1])).ok_or(BeatError::Value("rank"))?;
         if head[2] >= 1 << 5 || head[3..].iter().any(|byte| *byte != 0) {
             return Err(BeatError::Value("flags"));
         }

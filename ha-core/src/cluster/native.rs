@@ -310,7 +310,9 @@ impl Native {
         let now = self.last_event;
         let next = self.last_beat + self.config.terms.beat;
         let alone = self.alone_from(now).filter(|_| self.phase == Phase::Rests);
-        let alone = alone.and_then(|due| [due.saturating_sub(self.config.probe_wait), due].into_iter().find(|at| *at > now));
+        let alone = alone.and_then(|due| {
+            [due.saturating_sub(self.config.probe_wait), due].into_iter().find(|at| *at > now)
+        });
         alone.map_or(next, |at| at.min(next))
     }
 
@@ -422,7 +424,8 @@ impl Native {
 
     fn strange(&mut self, beat: Beat, received: Stamp) {
         let row = self.stranger.filter(|stranger| {
-            stranger.session == beat.session && received.saturating_sub(stranger.heard) < self.config.terms.lease
+            stranger.session == beat.session
+                && received.saturating_sub(stranger.heard) < self.config.terms.lease
         });
         let soon = !beat.alone_in.is_zero() && beat.alone_in < self.own_wait() * 2;
         self.stranger = Some(Stranger {

@@ -20,7 +20,6 @@ pub const EXAMPLE: Profile = Profile {
     schedule: "0 * * * *",
     seed_round: SeedRound { pings: 3, spacing: Duration::from_secs(10), every: Duration::from_secs(60) },
     datasets: &[],
-    copying_file: None,
     database: None,
     services: ServicePlan { start: &[STEP], stop: &[STEP], status: STEP },
     observe: Observation {

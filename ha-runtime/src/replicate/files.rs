@@ -21,7 +21,7 @@ use crate::sync::{
 
 /// What is copied, as the distribution and the PBX's own configuration say.
 pub fn copying(context: &Context) -> Result<Copying, Failure> {
-    let text = match context.profile().copying_file {
+    let text = match context.profile().conf_file {
         None => None,
         Some(file) => {
             let path = context.root.path(file);

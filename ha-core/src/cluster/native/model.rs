@@ -32,7 +32,10 @@ enum Pending {
     /// The permit is in the kernel.
     Permit,
     /// The clock has been read.
-    Grant { lasts: Duration, first: bool },
+    Grant {
+        lasts: Duration,
+        first: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,7 +90,11 @@ impl Host {
         let session = 1 + index as u64 * 100 + u64::from(self.restarts);
         let mut engine = Native::new(config(rank, margin), session, self.disk, NOW);
         let mut out = Vec::new();
-        engine.handle(NOW, Event::Standing(Standing { able: true, carrying: false, maintenance: false }), &mut out);
+        engine.handle(
+            NOW,
+            Event::Standing(Standing { able: true, carrying: false, maintenance: false }),
+            &mut out,
+        );
         engine.handle(NOW, Event::Link(true), &mut out);
         self.engine = Some(engine);
         self.pending = Pending::Nothing;
@@ -302,7 +309,14 @@ impl World {
             incoming = self.hosts[other].delayed.take();
         }
         let host = &mut self.hosts[index];
-        let mut turn = Turn { host, choices, reference: None, sent: false, loses_writes: game.restarts > 0, stops: game.stops };
+        let mut turn = Turn {
+            host,
+            choices,
+            reference: None,
+            sent: false,
+            loses_writes: game.restarts > 0,
+            stops: game.stops,
+        };
         turn.tell(Event::LoopTurned(NOW));
         if let Some(beat) = incoming {
             turn.tell(Event::Beat { beat, received: NOW });
@@ -453,7 +467,9 @@ impl Native {
         self.owner_probed = self.owner_probed.filter(|probed| resting && *probed + TICK * 3 > NOW);
         if let Some(answered) = &mut self.surroundings.answered {
             at_most(answered, LEASE);
-            if *answered >= self.renews_from && (!holds || self.acknowledged.is_none_or(|(n, _)| n >= self.renews_from)) {
+            if *answered >= self.renews_from
+                && (!holds || self.acknowledged.is_none_or(|(n, _)| n >= self.renews_from))
+            {
                 self.renews_from = Duration::ZERO;
             }
         }
@@ -581,14 +597,29 @@ type Digest = (u64, u64);
 
 impl std::fmt::Display for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let age = |stamp: Stamp| if stamp.is_zero() { -1.0 } else { (NOW.as_secs_f64() - stamp.as_secs_f64()).round() };
+        let age = |stamp: Stamp| {
+            if stamp.is_zero() { -1.0 } else { (NOW.as_secs_f64() - stamp.as_secs_f64()).round() }
+        };
         for host in &self.hosts {
             match &host.engine {
                 None => write!(f, "| off ")?,
                 Some(e) => {
-                    write!(f, "| {:?} lease {} {:?} epoch {} ", e.phase, -age(host.lease_until), host.pending, e.remembered.epoch)?;
+                    write!(
+                        f,
+                        "| {:?} lease {} {:?} epoch {} ",
+                        e.phase,
+                        -age(host.lease_until),
+                        host.pending,
+                        e.remembered.epoch
+                    )?;
                     if let Some(peer) = e.peer {
-                        write!(f, "heard {} ({:?} link {}) ", age(peer.heard), peer.beat.act, peer.beat.link)?;
+                        write!(
+                            f,
+                            "heard {} ({:?} link {}) ",
+                            age(peer.heard),
+                            peer.beat.act,
+                            peer.beat.link
+                        )?;
                     }
                     if let Some((number, when)) = e.acknowledged {
                         write!(f, "ack {}@{} ", age(number), age(when))?;
@@ -597,7 +628,14 @@ impl std::fmt::Display for World {
                         write!(f, "stranger {} ", age(stranger.heard))?;
                     }
                     let s = e.surroundings;
-                    write!(f, "ref {:?} un {:?} since {} floor {} ", s.answered.map(age), s.unanswered.map(age), age(s.since), age(e.floor))?;
+                    write!(
+                        f,
+                        "ref {:?} un {:?} since {} floor {} ",
+                        s.answered.map(age),
+                        s.unanswered.map(age),
+                        age(s.since),
+                        age(e.floor)
+                    )?;
                 }
             }
         }

@@ -169,7 +169,8 @@ impl Native {
     /// The lease has run out, or another one holds the address as well, since later: it is let go.
     pub(super) fn lapse(&mut self, now: Stamp, out: &mut Vec<Action>) {
         let Phase::Holds { until, .. } = self.phase else { return };
-        let rival = self.peer.map(|peer| peer.beat).filter(|beat| beat.act >= Act::Holds && beat.act < Act::Gives);
+        let rival =
+            self.peer.map(|peer| peer.beat).filter(|beat| beat.act >= Act::Holds && beat.act < Act::Gives);
         let own = (self.remembered.epoch, self.config.rank);
         let yields = rival.is_some_and(|beat| (beat.epoch, beat.rank) > own);
         if now >= until || yields {

@@ -42,7 +42,9 @@ impl Native {
             }
             _ => {}
         }
-        if self.remembered.active && beat.act == Act::Holds && beat.epoch > self.remembered.epoch
+        if self.remembered.active
+            && beat.act == Act::Holds
+            && beat.epoch > self.remembered.epoch
             && matches!(self.phase, Phase::Rests)
         {
             // it was taken from here while nobody heard this node
@@ -124,13 +126,15 @@ impl Native {
             Phase::Takes { .. } => {}
             Phase::Holds { offers: None, .. } => {
                 // the address' network is gone here and not there
-                let better = peer.is_some_and(|peer| peer.beat.link && peer.beat.able && !peer.beat.maintenance);
+                let better =
+                    peer.is_some_and(|peer| peer.beat.link && peer.beat.able && !peer.beat.maintenance);
                 if !self.link && better {
                     self.offer(now, out);
                 }
             }
             Phase::Holds { until, renewing, offers: Some(since) } => {
-                let refuses = peer.is_none_or(|peer| !peer.beat.able || !peer.beat.link || peer.beat.maintenance);
+                let refuses =
+                    peer.is_none_or(|peer| !peer.beat.able || !peer.beat.link || peer.beat.maintenance);
                 if refuses || now.saturating_sub(since) >= self.wait() {
                     self.phase = Phase::Holds { until, renewing, offers: None };
                     self.failed_handovers += 1;
