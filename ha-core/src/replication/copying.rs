@@ -29,6 +29,9 @@ pub enum Copied {
         exclude: Vec<String>,
     },
     /// An SQLite database: one file, copied as of one moment, whoever writes it meanwhile.
+    ///
+    /// Inside a tree it is a nuisance: whoever opens one with a log, to copy it too, changes its directory's time, which is
+    /// a change of that tree.
     Sqlite {
         /// The file.
         path: String,

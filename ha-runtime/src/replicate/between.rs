@@ -119,3 +119,41 @@ impl Drop for Between {
         let _ = self.agent.get_ref().shutdown(Shutdown::Both);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::far::Child;
+
+    /// A source that runs this script, and an agent that listens.
+    fn between(source: &str) -> Between {
+        let script = |text: &str| {
+            Child::new(["/bin/sh", "-c", text, "agent"].map(str::to_owned).to_vec(), BTreeMap::new())
+        };
+        let (source, agent) = (script(source), script("cat >/dev/null"));
+        let (said, heard) = (source.open(Word::Source).unwrap(), agent.open(Word::Agent).unwrap());
+        Between::of(Box::new(source), said, heard).unwrap()
+    }
+
+    fn refusal(source: &str) -> String {
+        let errand = Errand { full: false, dry_run: false, known: Vec::new() };
+        between(source).fetch(&errand).unwrap_err().message
+    }
+
+    #[test]
+    fn a_source_that_asks_for_something_of_the_daemon_is_not_heard() {
+        // frame 5 is a request to the daemon, without a word in it
+        let why = refusal(r"printf '\000\000\000\005\005\000\000\000\000'; cat >/dev/null");
+        assert!(why.contains("answered a request for files with something else"), "{why}");
+    }
+
+    #[test]
+    fn a_source_that_hangs_up_is_quoted_and_one_that_speaks_nonsense_is_named() {
+        let why = refusal("dd bs=1 count=4 >/dev/null 2>&1; exit 7");
+        assert!(why.contains("the source on the other node ended: status 7"), "{why}");
+        let why = refusal("printf hello; cat >/dev/null");
+        assert!(why.contains("language"), "{why}");
+    }
+}

@@ -15,7 +15,7 @@ use crate::root::Root;
 
 const WAL: &str = "WAL";
 const ROLLBACK: &str = "DELETE";
-const ROWS: usize = 200;
+const ROWS: i64 = 200;
 
 /// A database in which every transaction counts in one table, and in another.
 fn create(path: &Path, mode: &str) -> Connection {
@@ -51,7 +51,7 @@ fn counted(path: &Path) -> i64 {
     assert_eq!(check, "ok");
     let sum: i64 = database.query_row("SELECT sum(n) FROM one", (), |row| row.get(0)).unwrap();
     let n: i64 = database.query_row("SELECT n FROM two", (), |row| row.get(0)).unwrap();
-    assert_eq!(sum, n * ROWS as i64, "a state that never was");
+    assert_eq!(sum, n * ROWS, "a state that never was");
     n
 }
 
