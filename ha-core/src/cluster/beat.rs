@@ -69,8 +69,8 @@ pub struct Beat {
     pub link: bool,
     /// The sender's lease and margin together.
     pub wait: Duration,
-    /// How long it takes until the sender, who hears nobody since its start, takes the address alone; zero: it does hear, or
-    /// will not.
+    /// How long it takes until the sender, who hears nobody, takes the address alone; zero: it hears the receiver, or will
+    /// not.
     pub alone_in: Duration,
 }
 

@@ -223,10 +223,12 @@ impl Native {
         turned && !owner && self.alone_from(now).is_some_and(|due| now >= due)
     }
 
-    /// How long it takes until this node takes the address though it has heard nobody since its start; zero: it will not.
+    /// How long it takes until this node, who hears nobody, takes the address alone; zero: it hears the other node, or will
+    /// not.
     pub(super) fn alone_in(&self, now: Stamp) -> Duration {
+        let silent = self.silence(now).is_none_or(|silence| silence >= self.alone_after());
         match self.alone_from(now) {
-            Some(due) if self.peer.is_none() => due.saturating_sub(now).max(Duration::from_nanos(1)),
+            Some(due) if silent => due.saturating_sub(now).max(Duration::from_nanos(1)),
             _ => Duration::ZERO,
         }
     }
