@@ -219,6 +219,8 @@ pub struct Native {
     granting: Option<Stamp>,
     /// Earlier sessions of the other node: what comes of them is a recording.
     past: [u64; 8],
+    /// The kernel refused: not again before.
+    renews_at: Stamp,
     /// Nothing older than this renews.
     renews_from: Stamp,
     last_beat: Stamp,
@@ -249,6 +251,7 @@ impl Native {
             granted: Duration::ZERO,
             granting: None,
             past: [0; 8],
+            renews_at: now,
             renews_from: now,
             last_beat: now,
             last_event: now,
@@ -378,7 +381,7 @@ impl Native {
             granted: self.granted,
             rank: self.config.rank,
             was_active: self.remembered.active,
-            able: self.standing.able && !self.leaving,
+            able: self.is_able(now),
             carrying: self.standing.carrying,
             maintenance: self.standing.maintenance,
             link: self.link && !self.is_cut_off(now),
@@ -406,8 +409,10 @@ impl Native {
         if !is_news {
             return;
         }
-        // a session that answers this one's is not older than it; what was replaced since is a recording
-        if beat.echo != self.session {
+        // another session of the other node is a newer one when it has heard what the last one had not; what was
+        // recorded, or was long on its way, has not
+        let newer = || self.acknowledged.is_none_or(|(number, _)| beat.heard > number);
+        if beat.echo != self.session || !(same || self.peer.is_none() || newer()) {
             return self.strange(beat, received);
         }
         self.stranger = None;
@@ -473,6 +478,12 @@ impl Native {
         }
     }
 
+    /// Whether telephony could be started here, and the loop that would do it turns.
+    fn is_able(&self, now: Stamp) -> bool {
+        let turns = now.saturating_sub(self.loop_turned) < self.config.terms.lease / 2;
+        self.standing.able && !self.leaving && turns
+    }
+
     /// Lease and margin of this node.
     fn own_wait(&self) -> Duration {
         self.config.terms.lease + self.config.terms.margin
@@ -494,3 +505,7 @@ fn send(out: &mut Vec<Action>) {
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod pair;
+#[cfg(test)]
+mod tests;

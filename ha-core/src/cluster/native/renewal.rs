@@ -99,11 +99,12 @@ impl Native {
     /// Asks for a permit when the lease can be prolonged.
     pub(super) fn renew(&mut self, now: Stamp, out: &mut Vec<Action>) {
         let lease = self.config.terms.lease;
-        let turned = now.saturating_sub(self.loop_turned) < lease / 2;
+        // the loop may hang: what it would have stopped must not be kept up for it
+        let turns = now.saturating_sub(self.loop_turned) < lease / 2 && now >= self.renews_at;
         let permits = self.permits(now);
         if let Phase::Holds { until, renewing, .. } = &mut self.phase
             && !*renewing
-            && turned
+            && turns
             && now < *until
             && permits.is_some_and(|permitted| permitted > *until)
         {
@@ -141,8 +142,11 @@ impl Native {
         match (&mut self.phase, to) {
             (Phase::Holds { until, renewing, .. }, to) => {
                 *renewing = false;
-                // refused: it was too late for this one
-                *until = to.filter(|_| granted).unwrap_or(*until);
+                match to.filter(|_| granted) {
+                    Some(to) => *until = to,
+                    // it was too late for this one
+                    None => self.renews_at = now + self.config.terms.beat,
+                }
             }
             (Phase::Takes { .. }, Some(until)) if granted => {
                 let heard = self.peer.map_or(0, |peer| peer.beat.epoch);

@@ -70,7 +70,7 @@ impl Native {
 
     /// This node could take the address.
     fn could(&self) -> bool {
-        self.standing.able && self.link && !self.leaving
+        self.is_able(self.last_event) && self.link
     }
 
     pub(super) fn offer(&mut self, now: Stamp, out: &mut Vec<Action>) {
@@ -218,9 +218,8 @@ impl Native {
 
     /// Everything that must hold at the moment when the kernel is asked.
     pub(super) fn may_take_alone(&self, now: Stamp) -> bool {
-        let turned = now.saturating_sub(self.loop_turned) < self.config.terms.lease / 2;
         let owner = self.owner_probed.zip(self.owner_seen).is_some_and(|(probed, seen)| seen >= probed);
-        turned && !owner && self.alone_from(now).is_some_and(|due| now >= due)
+        !owner && self.alone_from(now).is_some_and(|due| now >= due)
     }
 
     /// How long it takes until this node, who hears nobody, takes the address alone; zero: it hears the other node, or will
