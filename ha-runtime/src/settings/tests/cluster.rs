@@ -75,13 +75,13 @@ fn a_distribution_whose_nodes_have_an_address_each_knows_no_cluster() {
 
 #[test]
 fn a_term_that_would_let_two_nodes_hold_the_address_is_refused() {
-    // 150 ms + 8 ms + a thousandth of the lease
-    assert!(parse(&format!("{PROBE}[cluster]\nmargin = \"159ms\"")).is_ok());
+    // 150 ms + a fifth of the lease + 8 ms + a thousandth of the lease
+    assert!(parse(&format!("{PROBE}[cluster]\nmargin = \"359ms\"")).is_ok());
     assert!(parse(&format!("{PROBE}[cluster]\nlease = \"600ms\"")).is_ok());
     for (text, says) in [
         (
-            "margin = \"158ms\"",
-            "margin: \"158ms\" does not cover a permit of \"150ms\", the kernel's clock and two clocks that drift: at least \"159ms\"",
+            "margin = \"358ms\"",
+            "margin: \"358ms\" does not cover a permit of \"150ms\", a fifth of the lease, the kernel's clock and two clocks that drift: at least \"359ms\"",
         ),
         ("lease = \"10s\"\nmargin = \"167ms\"", "margin: \"167ms\" does not cover"),
         (
