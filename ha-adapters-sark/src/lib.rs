@@ -113,6 +113,11 @@ impl Distribution for Sark {
     fn has_failover_card(&self, conf: &str) -> bool {
         AshaConf::parse(conf).is_ok_and(|conf| conf.rhino)
     }
+
+    /// `RESTART`. A file that cannot be used does not allow it, as one that says nothing.
+    fn restarts_alone(&self, conf: &str) -> bool {
+        AshaConf::parse(conf).is_ok_and(|conf| conf.restart)
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +167,14 @@ mod tests {
         assert!(Sark.has_failover_card("RHINOSPF=YES\n"));
         for not in ["", "RHINOSPF=NO\n", "RHINOSPF=YES\nHASYNCH=x\n"] {
             assert!(!Sark.has_failover_card(not), "{not}");
+        }
+    }
+
+    #[test]
+    fn asterisk_is_started_again_alone_only_where_the_file_says_so() {
+        assert!(Sark.restarts_alone("RESTART=YES\n"));
+        for not in ["", "RESTART=NO\n", "RESTART=YES\nHASYNCH=x\n"] {
+            assert!(!Sark.restarts_alone(not), "{not}");
         }
     }
 

@@ -53,6 +53,12 @@ pub trait Distribution: Send + Sync {
         false
     }
 
+    /// Whether telephony that died may be started again where it was, when the other node cannot take over, by what its
+    /// file says.
+    fn restarts_alone(&self, _conf: &str) -> bool {
+        false
+    }
+
     /// What brings telephony to `to` on a node of that role.
     fn set_services(&self, to: ServiceState, _role: Role) -> Vec<Effect> {
         self.profile().set_services(to)

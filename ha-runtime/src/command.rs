@@ -105,6 +105,21 @@ pub fn run_with_input(
     input: &str,
     started: &mut dyn FnMut(&ProcessRecord),
 ) -> Result<Output, CommandError> {
+    run_until(root, command, input, GRACE, started)
+}
+
+/// Runs a question that changes nothing, so that it may be ended without ceremony: SIGKILL follows SIGTERM at once.
+pub fn ask(root: &Root, command: &Command) -> Result<Output, CommandError> {
+    run_until(root, command, "", Duration::ZERO, &mut |_| {})
+}
+
+fn run_until(
+    root: &Root,
+    command: &Command,
+    input: &str,
+    grace: Duration,
+    started: &mut dyn FnMut(&ProcessRecord),
+) -> Result<Output, CommandError> {
     let name = command.argv.first().map_or("", String::as_str);
     let program =
         Some(name).filter(|name| !name.is_empty()).and_then(|name| root.program(name)).ok_or_else(|| {
@@ -132,7 +147,7 @@ pub fn run_with_input(
     let exited = wait(group, descriptor.as_ref(), &mut capture, start + command.timeout);
     if !exited {
         // the child is not reaped yet, so the number is still its own
-        let left = match process::end(group, GRACE) {
+        let left = match process::end(group, grace) {
             Ok(true) => Vec::new(),
             Ok(false) | Err(_) => process::members(group),
         };
@@ -339,6 +354,16 @@ mod tests {
         let CommandError::TimedOut { tail, timeout: told, left, .. } = error else { panic!("{error}") };
         assert_eq!((tail.as_str(), told), ("waiting\n", timeout));
         assert_eq!((process::members(group), left), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_question_that_hears_no_sigterm_is_ended_at_its_time_out() {
+        let (_dir, root) = root(&[("deaf", "trap '' TERM; while :; do sleep 0.01; done")]);
+        let begun = Instant::now();
+        let error = ask(&root, &command(&["deaf"], Duration::from_millis(300))).unwrap_err();
+        let CommandError::TimedOut { left, .. } = error else { panic!("{error}") };
+        assert_eq!(left, Vec::<i32>::new());
+        assert!(begun.elapsed() < GRACE, "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -83,17 +83,11 @@ fn resyncs(profile: &Profile) -> bool {
 }
 
 /// What the pair shares after the change, from the product's own file and what is wished.
-fn shared(context: &Context, wanted: &RoleRequest, to: &RoleConfig) -> Result<Option<Shared>, Failure> {
-    let Some(file) = context.profile().conf_file else { return Ok(None) };
-    let path = context.root.path(file);
-    let conf = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(Failure::environment(format!("{}: {error}", path.display()))),
-    };
+pub(crate) fn shared(context: &Context, wish: &Wish, to: &RoleConfig) -> Result<Option<Shared>, Failure> {
+    let conf = context.product_file()?;
     let system = rustix::system::uname();
     let node = system.nodename().to_string_lossy();
-    context.distribution.share(conf.as_deref(), &wanted.shared, to, &node).map_err(Failure::usage)
+    context.distribution.share(conf.as_deref(), wish, to, &node).map_err(Failure::usage)
 }
 
 /// `[failback] policy` in the settings' file, when `--auto-failback` is given.
@@ -134,7 +128,7 @@ fn effects(
 ) -> Result<Vec<Effect>, Failure> {
     known(context.profile(), wanted)?;
     let settings = &context.settings;
-    let shared = shared(context, wanted, to)?;
+    let shared = shared(context, &wanted.shared, to)?;
     let mut effects = context.distribution.apply_role(&RoleChange {
         from,
         to,

@@ -1,12 +1,15 @@
 //! What every verb needs: the distribution, the root and the settings.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use ha_core::{Distribution, Profile, RoleConfig, RoleError};
+use ha_core::node::Exclusive;
+use ha_core::watchdog::WatchdogPolicy;
+use ha_core::{Distribution, Policy, Profile, RoleConfig, RoleError, Zone, budget};
 
 use crate::report::Failure;
 use crate::root::Root;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Preset, Settings};
 use crate::way::Way;
 
 /// One node, as a verb sees it.
@@ -71,6 +74,41 @@ impl Context {
     /// The distribution's constants.
     pub fn profile(&self) -> &'static Profile {
         self.distribution.profile()
+    }
+
+    /// The text of the product's own file with what the pair shares; `None`: there is none.
+    pub fn product_file(&self) -> Result<Option<String>, Failure> {
+        let Some(file) = self.profile().conf_file else { return Ok(None) };
+        let path = self.root.path(file);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::environment(format!("{}: {error}", path.display()))),
+        }
+    }
+
+    /// What this node decides by, in this time zone. Reads the product's file where a pair shares an address.
+    pub fn policy(&self, zone: Arc<dyn Zone>) -> Policy {
+        let exclusive = self.profile().exclusive_address.then(|| self.exclusive());
+        Policy { exclusive, ..self.settings.policy(zone) }
+    }
+
+    fn exclusive(&self) -> Exclusive {
+        let profile = self.profile();
+        let restart_alone = match self.settings.preset {
+            // whoever cannot hand over serves nobody by lying still
+            Preset::Modern => true,
+            Preset::Seed => {
+                let conf = self.product_file().unwrap_or_else(|failure| {
+                    tracing::warn!("{failure}: telephony that dies is not started again where it was");
+                    None
+                });
+                conf.is_some_and(|conf| self.distribution.restarts_alone(&conf))
+            }
+        };
+        let grace = budget::start_worst(&profile.services);
+        let watchdog = profile.watchdog.then(|| WatchdogPolicy::modern(grace));
+        Exclusive { restart_alone, watchdog }
     }
 
     /// What the role file says.

@@ -74,10 +74,7 @@ pub fn effects(context: &Context, to: ServiceState) -> Vec<Effect> {
     let role = context.role().map_or(Role::Disabled, |role| role.role());
     let mut effects = context.distribution.set_services(to, role);
     if let (ServiceState::Running, Some(argv)) = (to, &context.settings.hooks.rhino) {
-        let conf = context
-            .profile()
-            .conf_file
-            .and_then(|file| std::fs::read_to_string(context.root.path(file)).ok());
+        let conf = context.product_file().ok().flatten();
         if conf.is_some_and(|conf| context.distribution.has_failover_card(&conf)) {
             // the lines first: Asterisk looks for them when it starts
             effects.insert(0, crate::configure::hook(argv, "", CARD));

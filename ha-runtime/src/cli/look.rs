@@ -35,11 +35,13 @@ pub(super) fn status(context: &Context) -> Verdict {
     }
     let role = context.role()?;
     let record = node_state::load(&node_state::store(context)?)?;
-    let policy = context.settings.policy(Arc::new(chrono::Local));
+    let policy = context.policy(Arc::new(chrono::Local));
     let node = Node::new(policy, role, record, seen(context), clock::now());
     let followers = driver::followers_without_daemon(context, node.record())?;
     let on_change = OnChange::unseen("no daemon runs");
-    let mut document = driver::status_document(context, &node.status(), &on_change, followers)?;
+    // whatever held the address ended with the daemon
+    let cluster = json!(null);
+    let mut document = driver::status_document(context, &node.status(), &on_change, followers, cluster)?;
     document["daemon"] = json!(false);
     Ok(Report::new(driver::status_text(&document), document))
 }
@@ -101,7 +103,7 @@ pub(super) fn simulate(context: &Context, file: &Path) -> Verdict {
     let preset = |name: &str| match name {
         "modern" => Some(ha_core::Policy { references: vec![reference], ..preset::modern() }),
         "seed" => Some(preset::seed(&round)),
-        "settings" => Some(context.settings.policy(Arc::new(Utc))),
+        "settings" => Some(context.policy(Arc::new(Utc))),
         _ => None,
     };
     let result = scenario::run(&text, preset)

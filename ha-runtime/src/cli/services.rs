@@ -47,6 +47,11 @@ pub(super) fn by_hand(context: &Context, start: bool, dry_run: bool) -> Verdict 
             control::ask(&context.root, &Request::Services { start }, std::time::Duration::from_secs(600));
         return asked.unwrap_or_else(|| Err(Failure::environment("the daemon has just ended; try again")));
     }
+    if start && context.profile().exclusive_address && context.role()?.peer().is_some() {
+        let text = "guard \"daemon\": telephony follows the address that the pair shares, and no daemon runs here that \
+                    could hold it; it is lifted when the daemon runs and has the address";
+        return Err(Failure::guard(text));
+    }
     let notes = Notes::open(context)?;
     let performer = performer::build(context, notes.clone())?;
     if to == ServiceState::Running {

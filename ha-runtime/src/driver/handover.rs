@@ -9,7 +9,7 @@ use ha_core::node::Node;
 use ha_core::{Input, Role, ServiceState};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Driver, Message, is_as_wanted};
+use super::{Driver, Message, address, is_as_wanted};
 use crate::context::Context;
 use crate::control::FromMaster;
 use crate::far_node;
@@ -20,16 +20,25 @@ use crate::settings::Span;
 /// How long telephony may take to start or stop before a request about it fails; the action itself goes on.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A request that waits until telephony is as wanted.
+/// What a request waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wish {
+    /// Telephony is in this state.
+    Telephony(ServiceState),
+    /// The address that the pair shares has left, and telephony is stopped.
+    AddressGone,
+}
+
+/// A request that waits until its wish is fulfilled.
 pub(super) struct Waiter {
-    wanted: ServiceState,
+    wish: Wish,
     until: Instant,
     answer: oneshot::Sender<Verdict>,
 }
 
 impl Waiter {
-    pub(super) fn new(wanted: ServiceState, answer: oneshot::Sender<Verdict>) -> Waiter {
-        Waiter { wanted, until: Instant::now() + PATIENCE, answer }
+    pub(super) fn new(wish: Wish, answer: oneshot::Sender<Verdict>) -> Waiter {
+        Waiter { wish, until: Instant::now() + PATIENCE, answer }
     }
 }
 
@@ -40,8 +49,15 @@ pub(super) fn answer_waiters(node: &Node, waiters: &mut Vec<Waiter>) {
     }
     let status = node.status();
     for waiter in std::mem::take(waiters) {
-        if is_as_wanted(node, waiter.wanted) && status.in_flight.is_none() {
-            let _ = waiter.answer.send(Ok(Report::done("done")));
+        let fulfilled = match waiter.wish {
+            Wish::Telephony(wanted) if is_as_wanted(node, wanted) && status.in_flight.is_none() => {
+                Some(Ok(Report::done("done")))
+            }
+            Wish::Telephony(_) => None,
+            Wish::AddressGone => address::handed_over(&status),
+        };
+        if let Some(verdict) = fulfilled {
+            let _ = waiter.answer.send(verdict);
         } else if status.failures > 0 || waiter.until < Instant::now() {
             let text = "telephony could not be brought to the wanted state; it is tried again, see `status`";
             let _ = waiter.answer.send(Err(Failure::environment(text)));
@@ -145,6 +161,10 @@ pub(super) fn maintenance(driver: &mut Driver, seconds: Option<u64>, answer: one
     let local = Command::Maintenance { lasts };
     match driver.node.role().role() {
         Role::Master => pass_on(driver, FromMaster::Maintenance { seconds }, Some(local), answer),
+        // with one address the master may be asked from here as well, when it admits this node
+        Role::Slave if driver.shares_an_address() && driver.node.status().peer != Peer::Down => {
+            pass_on(driver, FromMaster::Maintenance { seconds }, Some(local), answer);
+        }
         // its master is down: there is nobody else to ask
         Role::Slave if driver.node.status().peer == Peer::Down => {
             let refused = driver.give(Input::Command(local)).map_or(Ok(()), Err);
@@ -164,7 +184,7 @@ pub(super) fn maintenance(driver: &mut Driver, seconds: Option<u64>, answer: one
     }
 }
 
-/// Tells the slave, and when it has acknowledged does the same here. The end of a maintenance is done here in any case:
+/// Tells the other node, and when it has acknowledged does the same here. The end of a maintenance is done here in any case:
 /// with a slave that is gone, a master that had handed over could not serve before the deadline.
 pub(super) fn pass_on(
     driver: &mut Driver,
@@ -190,11 +210,11 @@ pub(super) fn pass_on(
             (Ok(_) | Err(_), Some(done @ Err(_))) => done,
             (Err(failure), Some(Ok(_))) => {
                 let state = "it is over here, and over there at its deadline";
-                Err(Failure::environment(format!("the slave did not acknowledge: {failure}; {state}")))
+                Err(Failure::environment(format!("the other node did not acknowledge: {failure}; {state}")))
             }
             (Err(failure), None) => {
                 let state = "nothing was changed here";
-                Err(Failure::environment(format!("the slave did not acknowledge: {failure}; {state}")))
+                Err(Failure::environment(format!("the other node did not acknowledge: {failure}; {state}")))
             }
         };
         let _ = answer.send(verdict);

@@ -4,10 +4,14 @@
 //! or the node's deadline; repeat. One consumer, so no lock and no shared state, but for the generation that actions
 //! check right before they act.
 
+mod address;
 mod changes;
+mod checks;
+mod clustering;
 mod following;
 mod handover;
 mod keeper;
+mod leaving;
 mod leftovers;
 mod requests;
 mod status;
@@ -22,13 +26,14 @@ use ha_core::event::{ActionFailed, ActionId, Command, Target};
 use ha_core::health::{Rung, Verdict as PeerVerdict};
 use ha_core::node::Node;
 use ha_core::services::Observed;
-use ha_core::{Input, Output, RoleConfig, ServiceState};
+use ha_core::{Input, Output, Policy, RoleConfig, ServiceState};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock;
+use crate::cluster::{self, Charter};
 use crate::context::Context;
 use crate::control::Request;
 use crate::effect::Performer;
@@ -42,6 +47,8 @@ use crate::replicate::{self, Ended, Job, Kept};
 use crate::report::{Failure, Verdict};
 use crate::settings;
 use crate::telephony::{self, Brought};
+use checks::Checking;
+use clustering::{Clustering, Opener, Reopened};
 use following::Following;
 pub use following::without_daemon as followers_without_daemon;
 use handover::Waiter;
@@ -67,9 +74,18 @@ enum Message {
     /// A role change ended.
     Configured(Result<RoleChanged, Failure>, oneshot::Sender<Verdict>),
     /// The settings were read anew.
-    Reloaded(Box<Context>, Arc<Performer>),
+    Reloaded(Box<Reread>),
+    /// The pair's cluster is to be another one, or is.
+    Reopened(Reopened),
     /// A probe ended without an outcome: this program is broken, which must not look like a dead peer.
     Broken(tokio::task::JoinError),
+}
+
+/// The settings, read anew, and what comes of them.
+struct Reread {
+    context: Context,
+    policy: Policy,
+    performer: Arc<Performer>,
 }
 
 /// A role change that was done.
@@ -98,6 +114,9 @@ struct Driver {
     changes: JoinSet<()>,
     /// What stands beside the pair.
     following: Following,
+    /// Who settles which node has the address, where the pair shares one.
+    clustering: Clustering,
+    checking: Checking,
     fence: Arc<tokio::sync::Mutex<Option<crate::fence::Held>>>,
     beginnings: Beginnings,
     /// Held while a look at telephony is under way.
@@ -107,8 +126,13 @@ struct Driver {
     to_self: mpsc::Sender<Message>,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT, which leave telephony as it is (`safety.md` 6.3).
+/// Runs the daemon until SIGTERM or SIGINT, which leave telephony as it is; where the pair shares an address it is given
+/// away or let go, and telephony stops (`safety.md` 6.3).
 pub async fn run(context: Context) -> Verdict {
+    run_with(context, Arc::new(cluster::open)).await
+}
+
+async fn run_with(context: Context, opener: Opener) -> Verdict {
     // from here on, before anything takes long: unhandled, it would end the engine
     let hangup = signal(SignalKind::hangup()).map_err(system)?;
     // one daemon a node; the lock lives as long as the process
@@ -127,13 +151,14 @@ pub async fn run(context: Context) -> Verdict {
     let record = node_state::load(&store)?;
     let booted = is_first && record.is_some();
     let observed = observe(&context.root, &context.profile().observe);
-    let node = Node::new(context.settings.policy(Arc::new(Local)), role, record, observed, clock::now());
+    let node = Node::new(context.policy(Arc::new(Local)), role, record, observed, clock::now());
 
     let listener = requests::listen(&context.root)?;
     let (to_self, inbox) = mpsc::channel(256);
     keeper.records_go_to(store, to_self.clone());
-    let mut driver = Driver::new(context, node, performer, keeper, to_self);
+    let mut driver = Driver::new(context, node, performer, keeper, opener, to_self);
     driver.open_probes(&role)?;
+    driver.clustering.start(&driver.context, &role)?;
     driver.keep_anew();
     if booted {
         driver.feed(Input::Booted);
@@ -149,6 +174,7 @@ impl Driver {
         node: Node,
         performer: Arc<Performer>,
         keeper: Keeper,
+        opener: Opener,
         to_self: mpsc::Sender<Message>,
     ) -> Driver {
         let generation = Arc::new(AtomicU64::new(node.record().generation));
@@ -162,6 +188,8 @@ impl Driver {
             kept: Kept::default(),
             changes: JoinSet::new(),
             following: Following::default(),
+            clustering: Clustering::new(opener),
+            checking: Checking::default(),
             fence: Arc::default(),
             beginnings: Beginnings::default(),
             looking: Arc::default(),
@@ -175,6 +203,10 @@ impl Driver {
     /// The raw socket is wanted only by a node that has somebody to ping, and then it is an error at once: probes that
     /// cannot be sent must never look like a dead peer.
     fn open_probes(&mut self, role: &RoleConfig) -> Result<(), Failure> {
+        if self.context.profile().exclusive_address {
+            // the cluster hears the other node, and asks the references
+            return Ok(());
+        }
         let pinged = pinged(&self.context.settings.probe, role);
         if pinged.is_empty() {
             return Ok(());
@@ -200,12 +232,15 @@ impl Driver {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.feed(Input::Tick);
+        self.hear_the_cluster();
         loop {
+            self.clustering.turned();
             let deadline = self.node.deadline();
             tokio::select! {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                () = self.clustering.changed() => self.hear_the_cluster(),
                 message = inbox.recv() => match message {
                     // telephony stays as it is, and the next engine goes on from there
                     Some(Message::Broken(error)) => return Err(Failure::environment(format!("a probe: {error}"))),
@@ -217,13 +252,19 @@ impl Driver {
                 Some(ended) = self.changes.join_next() => self.looks_out_no_more(&ended),
                 _ = look.tick() => {
                     self.look_out_again();
+                    self.recluster_if_there_is_none();
                     self.look();
                 }
                 _ = hangup.recv() => self.reload(),
+                () = self.clustering.pause() => {}
             }
         }
+        let has_left = self.leave(&mut inbox).await;
         let _ = tokio::time::timeout(GOODBYE, self.kept.close()).await;
-        tracing::info!("ending; telephony is left as it is");
+        tracing::info!(
+            "ending; telephony is {}",
+            if has_left { "where the address is now" } else { "left as it is" }
+        );
         Ok(crate::report::Report::default())
     }
 
@@ -234,7 +275,8 @@ impl Driver {
             Message::Command(command, wanted, answer) => self.command(command, wanted, answer),
             Message::Configured(outcome, answer) => self.configured(outcome, answer),
             Message::Broken(error) => tracing::error!("a probe: {error}"),
-            Message::Reloaded(context, performer) => self.reloaded(*context, performer),
+            Message::Reloaded(read) => self.reloaded(*read),
+            Message::Reopened(what) => self.reopened(what),
         }
     }
 
@@ -263,6 +305,7 @@ impl Driver {
         for output in outputs {
             self.perform(output);
         }
+        self.clustering.stand(self.node.standing(false));
         handover::answer_waiters(&self.node, &mut self.waiters);
         self.follow();
         self.lower_fence();
@@ -325,8 +368,8 @@ impl Driver {
                     let _ = to_self.send(Message::Input(input)).await;
                 });
             }
-            // no distribution here shares an address
-            Output::HandOver { .. } | Output::Check { .. } => {}
+            Output::HandOver { .. } => self.clustering.hand_over(),
+            Output::Check { id, check, timeout } => self.check(id, check, timeout),
             Output::Announce(decision) => {
                 tracing::info!("{} {}", decision.rule, decision.why);
                 self.keeper.decided(&decision);
@@ -451,18 +494,18 @@ impl Driver {
 
     /// SIGHUP: the settings are read anew, and used when they are right.
     fn reload(&self) {
-        let (context, to_self) = (self.context.clone(), self.to_self.clone());
+        let (context, to_self, role) = (self.context.clone(), self.to_self.clone(), *self.node.role());
         let journal = self.keeper.journal();
-        tokio::task::spawn_blocking(move || match reread(&context, journal) {
-            Ok((context, performer)) => {
-                let _ = to_self.blocking_send(Message::Reloaded(Box::new(context), performer));
+        tokio::task::spawn_blocking(move || match reread(&context, &role, journal) {
+            Ok(read) => {
+                let _ = to_self.blocking_send(Message::Reloaded(Box::new(read)));
             }
             Err(failure) => tracing::error!("settings are kept as they were: {failure}"),
         });
     }
 
-    fn reloaded(&mut self, context: Context, performer: Arc<Performer>) {
-        let policy = context.settings.policy(Arc::new(Local));
+    fn reloaded(&mut self, read: Reread) {
+        let Reread { context, policy, performer } = read;
         let before = std::mem::replace(&mut self.context, context);
         let role = *self.node.role();
         if let Err(failure) = self.open_probes(&role) {
@@ -481,6 +524,7 @@ impl Driver {
         self.keeper.alert_by(self.context.settings.alert.command.clone());
         tracing::info!("settings read anew");
         self.feed(Input::Tick);
+        self.recluster();
     }
 }
 
@@ -495,10 +539,13 @@ fn system(error: std::io::Error) -> Failure {
     Failure::environment(format!("signals: {error}"))
 }
 
-fn reread(context: &Context, journal: Notes) -> Result<(Context, Arc<Performer>), Failure> {
-    let read = context.reread()?;
-    let performer = performer::build(&read, journal)?;
-    Ok((read, Arc::new(performer)))
+fn reread(context: &Context, role: &RoleConfig, journal: Notes) -> Result<Reread, Failure> {
+    let context = context.reread()?;
+    // a pair whose cluster could not be opened would serve nobody
+    Charter::of(&context, role)?;
+    let policy = context.policy(Arc::new(Local));
+    let performer = Arc::new(performer::build(&context, journal)?);
+    Ok(Reread { context, policy, performer })
 }
 
 /// Work in a thread of its own: those that tokio lends for blocking work are few, and all of them may hang on a disk or

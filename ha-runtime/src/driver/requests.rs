@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::handover::{self, Waiter};
+use super::handover::{self, Waiter, Wish};
 use super::{Driver, Message, NO_GENERATION, RoleChanged, is_as_wanted};
 use crate::configure::{self, RoleRequest};
 use crate::control::{self, Answer, FromMaster, LINE_MAX, Request};
@@ -81,6 +81,8 @@ impl Driver {
             Request::Replicate { files, database, full, dry_run } => {
                 self.replicate(files, database, full, dry_run, answer);
             }
+            Request::Switchover if self.shares_an_address() => self.hand_over(Command::HandOver, answer),
+            Request::Failback if self.shares_an_address() => self.hand_over(Command::HandBack, answer),
             Request::Switchover | Request::Failback if role != Role::Master => {
                 let _ = answer.send(Err(refuse_on_slave(role)));
             }
@@ -122,7 +124,7 @@ impl Driver {
         match wanted {
             // as it is now it may not stay: the action in flight may be the other one
             Some(wanted) if !is_as_wanted(&self.node, wanted) || self.node.status().in_flight.is_some() => {
-                self.waiters.push(Waiter::new(wanted, answer))
+                self.waiters.push(Waiter::new(Wish::Telephony(wanted), answer))
             }
             _ => {
                 let _ = answer.send(Ok(Report::done("done")));
@@ -250,6 +252,7 @@ impl Driver {
             if settings_written {
                 self.reload();
             }
+            self.recluster();
             configure::report(&role, notes)
         });
         self.generation.store(self.node.record().generation, Ordering::SeqCst);

@@ -1,15 +1,19 @@
 //! `status`, as the daemon knows it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ha_core::distribution::Wish;
 use ha_core::node::{ChangeWaits, Status};
 use ha_core::services::Observed;
-use ha_core::{Role, ServiceState};
+use ha_core::watchdog::Health;
+use ha_core::{Role, RoleConfig, ServiceState};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::Driver;
+use crate::configure;
 use crate::context::Context;
 use crate::durable::STATE_DIRECTORY;
 use crate::replicate::{self, OnChange, Part, Past};
@@ -20,25 +24,27 @@ impl Driver {
     /// Past replications are read from the disk in a thread: a stalled one must not stop the loop.
     pub(super) fn status(&self, answer: oneshot::Sender<Verdict>) {
         let (context, status, on_change) = (self.context.clone(), self.node.status(), self.on_change());
-        let followers = self.followers();
+        let (followers, cluster) = (self.followers(), self.clustering.facts());
         tokio::task::spawn_blocking(move || {
-            let json = document(&context, &status, &on_change, followers);
+            let json = document(&context, &status, &on_change, followers, cluster);
             let _ = answer.send(json.map(|json| Report::new(text(&json), json)));
         });
     }
 }
 
-/// The document of the contract.
+/// The document of the contract. `cluster`: what the pair's cluster tells, if one runs here.
 pub fn document(
     context: &Context,
     status: &Status,
     on_change: &OnChange,
     followers: Value,
+    cluster: Value,
 ) -> Result<Value, crate::report::Failure> {
     let past = replicate::past(context)?;
     let flow = context.settings.replication.flow;
-    let rungs: Map<String, Value> =
-        status.rungs.iter().map(|(rung, verdict)| (word(rung), json!(verdict))).collect();
+    // where the pair shares an address its cluster hears the other node, and nobody probes
+    let probed = status.rungs.iter().filter(|_| !context.profile().exclusive_address);
+    let rungs: Map<String, Value> = probed.map(|(rung, verdict)| (word(rung), json!(verdict))).collect();
     let (rule, why) = match &status.decision {
         Some(decision) => (decision.rule.clone(), decision.why.clone()),
         None => (status.record.rule.clone(), status.record.why.clone()),
@@ -73,7 +79,10 @@ pub fn document(
         },
         "latched": status.record.latched,
         "maintenance_until": status.record.maintenance_until,
-        "address": { "vip": null, "held": status.address_held == Some(true) },
+        "address": { "vip": address(context, &status.role), "held": status.address_held == Some(true) },
+        "handing_over": status.handing_over,
+        "health": status.health.map(health),
+        "cluster": cluster,
         "replication": {
             "number": number(context, status.role.role(), &past),
             "pulls": flow.is_pull(),
@@ -90,6 +99,21 @@ pub fn document(
         "followers": followers,
         "daemon": true,
     }))
+}
+
+/// The address that the pair shares; a file that cannot be read is told by `doctor`.
+fn address(context: &Context, role: &RoleConfig) -> Option<IpAddr> {
+    role.peer()?;
+    configure::shared(context, &Wish::default(), role).ok().flatten()?.cluster_ip
+}
+
+/// What the watchdog says.
+fn health(health: Health) -> Value {
+    match health {
+        Health::Starting => json!({ "state": "starting", "why": null }),
+        Health::Alive => json!({ "state": "alive", "why": null }),
+        Health::Dead(death) => json!({ "state": "dead", "why": death.to_string() }),
+    }
 }
 
 /// The last replication that the slave has as a whole: as a master heard from it, or as the slave itself knows.
@@ -150,7 +174,19 @@ pub fn text(document: &Value) -> String {
         let rungs = document["peer_rungs"].as_object().into_iter().flatten();
         let rungs: Vec<String> =
             rungs.map(|(rung, verdict)| format!("{rung} {}", verdict.as_str().unwrap_or("?"))).collect();
-        lines.push(format!("peer        {} is {} ({})", of("remote_address"), of("peer"), rungs.join(", ")));
+        let seen = match rungs.as_slice() {
+            [] => String::new(),
+            rungs => format!(" ({})", rungs.join(", ")),
+        };
+        lines.push(format!("peer        {} is {}{seen}", of("remote_address"), of("peer")));
+    }
+    if let Some(vip) = document["address"]["vip"].as_str() {
+        let place = match (document["address"]["held"] == true, document["handing_over"] == true) {
+            (true, true) => "held here, and being handed over",
+            (true, false) => "held here",
+            (false, _) => "not here",
+        };
+        lines.push(format!("address     {vip} is {place}"));
     }
     let here = match (document["node_type"].as_str(), document["active"] == true) {
         // its telephony is its own affair
@@ -159,6 +195,9 @@ pub fn text(document: &Value) -> String {
         (_, false) => "does not belong here",
     };
     lines.push(format!("telephony   {}, {here} since {}", of("services"), to_the_second(&of("since"))));
+    if let Some(why) = document["health"]["why"].as_str() {
+        lines.push(format!("health      DEAD: {why}"));
+    }
     lines.push(format!("why         {}", format!("{} {}", of("rule"), of("why")).trim_start()));
     if document["isolated"] == true {
         lines.push("isolated    the peer and all references are silent".to_owned());
@@ -187,6 +226,12 @@ pub fn text(document: &Value) -> String {
     if let Some(number @ 1..) = document["replication"]["number"].as_u64() {
         let text = "the last that the slave has as a whole, files and database";
         lines.push(format!("replication {number} is {text}"));
+    }
+    if let Some(assumption) = document["cluster"]["assumption"].as_str() {
+        lines.push(format!(
+            "cluster     {}: {assumption}",
+            document["cluster"]["kind"].as_str().unwrap_or_default()
+        ));
     }
     for step in document["followers"].as_array().into_iter().flatten() {
         lines.push(format!("follows     {}", follower_text(step)));

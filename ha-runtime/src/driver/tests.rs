@@ -20,6 +20,7 @@ use crate::report::Blame;
 use crate::root::Root;
 use crate::way::Way;
 
+mod cluster;
 mod following;
 mod leftovers;
 
@@ -72,9 +73,13 @@ struct Place {
 
 impl Place {
     fn new(role: RoleConfig) -> Place {
+        Place::of(&Pbx, role)
+    }
+
+    fn of(distribution: &'static dyn Distribution, role: RoleConfig) -> Place {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path()).unwrap();
-        let context = Context::load(&Pbx, root, None).unwrap();
+        let context = Context::load(distribution, root, None).unwrap();
         let place = Place { dir, context };
         for (program, script) in [("pbx-start", "exit 0"), ("pbx-stop", "exit 0"), ("pbx-status", "exit 1")] {
             place.program(program, script);
@@ -100,10 +105,14 @@ impl Place {
 
     /// Runs the daemon until the test's process ends.
     fn run(&self) {
+        self.run_with(Arc::new(crate::cluster::open));
+    }
+
+    fn run_with(&self, opener: Opener) {
         let context = self.context.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            if let Err(failure) = runtime.block_on(run(context)) {
+            if let Err(failure) = runtime.block_on(run_with(context, opener)) {
                 panic!("{failure}");
             }
         });
@@ -234,8 +243,9 @@ fn a_node_pings_its_peer_on_the_rung_for_it_and_its_references_always() {
 fn settings_read_anew_keep_the_way_to_the_other_node() {
     let mut place = Place::new(RoleConfig::Disabled);
     place.context.way = Way::Program(vec!["agent".to_owned()]);
-    let (read, _) = reread(&place.context, Notes::open(&place.context).unwrap()).unwrap();
-    assert!(matches!(read.way, Way::Program(words) if words == ["agent"]));
+    let notes = Notes::open(&place.context).unwrap();
+    let read = reread(&place.context, &RoleConfig::Disabled, notes).unwrap();
+    assert!(matches!(read.context.way, Way::Program(words) if words == ["agent"]));
 }
 
 #[tokio::test]
@@ -298,7 +308,7 @@ async fn whatever_ends_the_look_out_for_changes_it_begins_anew() {
     let keeper = Keeper::start(&context).unwrap();
     let performer = Arc::new(performer::build(&context, keeper.journal()).unwrap());
     let (to_self, mut inbox) = mpsc::channel(16);
-    let mut driver = Driver::new(context, node, performer, keeper, to_self);
+    let mut driver = Driver::new(context, node, performer, keeper, Arc::new(crate::cluster::open), to_self);
     driver.keep_anew();
     change(&mut inbox).await;
 

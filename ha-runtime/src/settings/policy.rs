@@ -8,7 +8,8 @@ use ha_core::node::Policy;
 use super::{Preset, Rung, Settings};
 
 impl Settings {
-    /// The policy of a node in this time zone.
+    /// The policy of a node in this time zone, as far as the settings alone say it; see
+    /// [`Context::policy`](crate::context::Context::policy).
     pub fn policy(&self, zone: Arc<dyn Zone>) -> Policy {
         let rung = |rung: &Rung| match rung {
             Rung::Host => (*rung, self.probe.host),
@@ -24,7 +25,6 @@ impl Settings {
             flow: self.replication.flow,
             schedule: scheduled.then(|| self.replication.schedule.clone()),
             on_change: self.replication.on_change,
-            // no distribution here shares an address
             exclusive: None,
             zone,
         }
