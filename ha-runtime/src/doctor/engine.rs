@@ -36,8 +36,10 @@ pub(super) fn daemon(context: &Context, role: Role) -> Check {
         ),
         None if role == Role::Disabled => Check::ok("daemon", "none runs, and a disabled node needs none"),
         None => match context.settings.preset {
-            Preset::Seed => Check::ok("daemon", "none runs: with the seed preset cron does its work"),
-            Preset::Modern => Check::fail(
+            Preset::Seed if !context.profile().exclusive_address => {
+                Check::ok("daemon", "none runs: with the seed preset cron does its work")
+            }
+            Preset::Modern | Preset::Seed => Check::fail(
                 "daemon",
                 "none runs: nobody watches the other node, nothing is replicated",
                 format!("run `systemctl enable --now {program}`"),
@@ -48,7 +50,8 @@ pub(super) fn daemon(context: &Context, role: Role) -> Check {
 
 /// Whether the daemon comes back after a reboot.
 pub(super) fn unit(context: &Context, role: Role) -> Option<Check> {
-    if role == Role::Disabled || context.settings.preset == Preset::Seed {
+    let is_cron = context.settings.preset == Preset::Seed && !context.profile().exclusive_address;
+    if role == Role::Disabled || is_cron {
         return None;
     }
     let program = context.profile().program;
@@ -70,6 +73,8 @@ pub(super) fn failback_policy(context: &Context, role: Role) -> Option<Check> {
     let word = policy.word();
     match (role, policy) {
         (Role::Disabled, _) => None,
+        // whoever has the address serves, alone
+        _ if context.profile().exclusive_address => Some(Check::ok("failback-policy", word)),
         (_, FailbackPolicy::Automatic) => Some(Check::ok("failback-policy", word)),
         (_, FailbackPolicy::Manual | FailbackPolicy::Window(_)) => Some(Check::warn(
             "failback-policy",

@@ -40,6 +40,14 @@
 //! | `pbx-api` | pair | the PBX's API cannot be asked |
 //! | `sip-expiry` | pair | phones may stay with a dead master for longer than the documents allow |
 //! | `backup-registrars` | master | a registrar does not name the slave as backup |
+//! | `cluster` | pair with one address | no cluster is set, or the pair has no address |
+//! | `cluster-key` | pair with one address | the secret is missing, short, or others may read it |
+//! | `address-gate` | pair with one address | the kernel's nftables do not answer |
+//! | `address-interface` | pair with one address | there is no such interface |
+//! | `address-subnet` | pair with one address | the address is not in that interface's network |
+//! | `address-by-hand` | pair with one address | something else than the engine has put it on an interface |
+//! | `address-binding` | pair with one address | Asterisk answers from the node's own address |
+//! | `telephony-at-boot` | pair with one address | systemd starts Asterisk wherever the address is |
 //! | `followers` | pair | what stands beside the pair follows late, because nobody sees the slave hand back |
 //! | `cc` | pair | this side's CC cannot be reached or does not answer, or the key may do more there than the runbook |
 //! | `edge` | pair | the same of the Edge; or it does not relay to one side, or not to this node, which serves |
@@ -58,6 +66,7 @@
 //! | `replication-files`, `replication-database` | master | the last one failed, two are overdue, or none ever was |
 
 mod access;
+mod address;
 mod check;
 mod clock;
 mod database;
@@ -167,13 +176,18 @@ async fn of_role(context: &Context, role: &RoleConfig) -> Vec<Check> {
     let Some(peer) = role.peer() else { return Vec::new() };
     let mut checks = vec![role::peer_address(peer, &role::own_addresses())];
     checks.extend(role::same_subnet(context, peer));
+    checks.extend(address::checks(context, role));
     let (icmp, check) = network::pings();
     checks.push(check);
+    // a cluster hears the other node by its beats, and telephony runs where the address is
+    let is_probed = !context.profile().exclusive_address;
     if let Some(icmp) = icmp {
         checks.push(network::references(context, &icmp).await);
-        checks.push(network::peer_ping(&icmp, peer).await);
+        if is_probed {
+            checks.push(network::peer_ping(&icmp, peer).await);
+        }
     }
-    if role.role() == Role::Slave {
+    if is_probed && role.role() == Role::Slave {
         checks.extend(network::master_telephony(context, peer).await);
     }
     checks.extend(pbx_checks(context, role.role(), peer).await);

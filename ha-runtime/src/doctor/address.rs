@@ -1,0 +1,320 @@
+//! What a pair that shares one address needs of this machine.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+
+use ha_core::RoleConfig;
+use pnet::datalink::{self, NetworkInterface};
+
+use super::{Check, read_text};
+use crate::cluster::Charter;
+use crate::cluster::gate::Gate;
+use crate::context::Context;
+use crate::control;
+use crate::settings::{Cluster, ClusterKind};
+
+/// Shortest secret of the pair, bytes.
+const KEY_MIN: u64 = 32;
+/// Where Asterisk's configuration is, and what says in it where it listens.
+const ASTERISK: &str = "/etc/asterisk";
+const BIND: [&str; 3] = ["bindaddr", "udpbindaddr", "bind"];
+const FILE_MAX: u64 = 1 << 20;
+
+/// Nothing for a node that is in no such pair.
+pub(super) fn checks(context: &Context, role: &RoleConfig) -> Vec<Check> {
+    let charter = match Charter::of(context, role) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(charter)) => charter,
+        Err(failure) => {
+            let todo = "do what it says: until then the daemon does not begin, and nobody serves";
+            return vec![Check::fail("cluster", failure.message, todo)];
+        }
+    };
+    let mut checks = vec![
+        Check::ok("cluster", format!("{}, for {}", charter.kind(), charter.address)),
+        key(context, &charter.settings),
+    ];
+    checks.extend(of_the_network(context, &charter));
+    checks.push(binding(context, charter.address));
+    checks.push(at_boot(context));
+    checks
+}
+
+/// The secret that both nodes have.
+fn key(context: &Context, cluster: &Cluster) -> Check {
+    let path = context.root.path(&cluster.key_file);
+    let shown = path.display();
+    let make = "put the same 32 random bytes or more there on both nodes, as `head -c 32 /dev/urandom` gives them, with \
+                mode 0600 and owner root";
+    match File::open(&path).and_then(|file| file.metadata()) {
+        Err(error) => Check::fail("cluster-key", format!("{shown}: {error}"), make),
+        Ok(meta) if meta.mode() & 0o077 != 0 => Check::fail(
+            "cluster-key",
+            format!(
+                "{shown} has mode {:04o}: whoever reads it can take the address away",
+                meta.mode() & 0o777
+            ),
+            format!("make it 0600; if it may have been read: {make}"),
+        ),
+        Ok(meta) if meta.len() < KEY_MIN => {
+            let finding = format!("{shown} has {} bytes, which can be guessed", meta.len());
+            Check::fail("cluster-key", finding, make)
+        }
+        Ok(_) => Check::ok("cluster-key", format!("{shown} is there, for its owner only")),
+    }
+}
+
+/// The kernel's part. Below another root than the machine's own nothing of it can be seen.
+fn of_the_network(context: &Context, charter: &Charter) -> Vec<Check> {
+    if !context.root.is_machine() {
+        let why = "the network of a PBX below another root cannot be seen from here";
+        return vec![Check::not_checked("address", why)];
+    }
+    let mut checks = Vec::new();
+    let is_native = matches!(charter.settings.kind, ClusterKind::Native(_));
+    if is_native {
+        checks.push(gate(charter));
+    }
+    let all = datalink::interfaces();
+    checks.extend(interface(&all, charter));
+    let daemon = control::daemon_runs(&context.root);
+    checks.extend(is_native.then(|| by_hand(&all, charter.address, daemon)));
+    checks
+}
+
+/// Whether the kernel lets this process ask for the rules that keep the address closed.
+fn gate(charter: &Charter) -> Check {
+    let asked = Gate::new(charter.address, &charter.settings.interface).and_then(|mut gate| gate.left());
+    match asked {
+        Ok(_) => Check::ok("address-gate", "nftables answers: the kernel can keep the address closed"),
+        Err(error) => Check::fail(
+            "address-gate",
+            format!("{error}: the address could not be kept closed where it is not held"),
+            "run `doctor` and the engine as root, on Linux 5.12 or later with nf_tables (`modprobe nf_tables`)",
+        ),
+    }
+}
+
+/// Whether there is such an interface, and the address is of its network.
+fn interface(all: &[NetworkInterface], charter: &Charter) -> Vec<Check> {
+    let name = &charter.settings.interface;
+    let Some(found) = all.iter().find(|one| one.name == *name) else {
+        let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).filter(|one| *one != "lo").collect();
+        return vec![Check::fail(
+            "address-interface",
+            format!("there is no interface {name}; there are: {}", names.join(", ")),
+            "set [cluster] interface to the one in the phones' network",
+        )];
+    };
+    let address = charter.address;
+    // the address itself, alone on the interface, says nothing of the network
+    let mut networks = found.ips.iter().filter(|network| network.ip() != address);
+    let subnet = match networks.find(|network| network.contains(address)) {
+        Some(network) => Check::ok("address-subnet", format!("{address} is in {name}'s network {network}")),
+        None => Check::fail(
+            "address-subnet",
+            format!("{address} is in no network of {name}: phones of that network would not find it"),
+            "set [cluster] interface to the one in the phones' network, or `configure --cluster-ip` with a free address of it",
+        ),
+    };
+    vec![Check::ok("address-interface", format!("{name} is there")), subnet]
+}
+
+/// The engine puts the address on the interface alone (`/32`, `/128`), and only while it runs.
+fn by_hand(all: &[NetworkInterface], address: IpAddr, daemon: bool) -> Check {
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let mut places = all.iter().flat_map(|one| one.ips.iter().map(move |network| (one, network)));
+    let foreign = places
+        .find(|(_, network)| network.ip() == address && (network.prefix() != whole || !daemon))
+        .map(|(one, network)| format!("{network} is on {} by something else than the engine", one.name));
+    match foreign {
+        None => Check::ok("address-by-hand", "nothing but the engine puts the address on an interface"),
+        Some(finding) => Check::fail(
+            "address-by-hand",
+            format!("{finding}: both nodes may have it"),
+            format!(
+                "take {address} out of /etc/network/interfaces (or where else it is set), and off the interface with \
+                 `ip address del`"
+            ),
+        ),
+    }
+}
+
+/// Asterisk that listens everywhere answers from the node's own address (`domain.md` 6).
+fn binding(context: &Context, address: IpAddr) -> Check {
+    match bound(context, address) {
+        Ok(Some(file)) => Check::ok("address-binding", format!("{file} binds Asterisk to {address}")),
+        Ok(None) => Check::warn(
+            "address-binding",
+            format!(
+                "no file below {ASTERISK} binds Asterisk to {address}: it answers from the node's own address, and \
+                 firewalls drop that"
+            ),
+            format!(
+                "set BINDADDR=ON in SARK's globals (bindaddr={address}); an Asterisk that is started before the address is \
+                 there needs `net.ipv4.ip_nonlocal_bind = 1` in /etc/sysctl.d as well"
+            ),
+        ),
+        Err(error) => Check::warn("address-binding", format!("{ASTERISK}: {error}"), "run `doctor` as root"),
+    }
+}
+
+/// The file that says so.
+fn bound(context: &Context, address: IpAddr) -> io::Result<Option<String>> {
+    let entries = match fs::read_dir(context.root.path(ASTERISK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if !path.is_file() {
+            continue;
+        }
+        let text = read_text(&path, FILE_MAX)?.unwrap_or_default();
+        if text.lines().any(|line| binds(line, address)) {
+            return Ok(path.file_name().map(|name| format!("{ASTERISK}/{}", name.to_string_lossy())));
+        }
+    }
+    Ok(None)
+}
+
+/// `bindaddr=IP`, `udpbindaddr = IP:PORT`, `bind => [IP]:PORT`; what follows a semicolon is a comment.
+fn binds(line: &str, address: IpAddr) -> bool {
+    let line = line.split(';').next().unwrap_or_default();
+    let Some((key, value)) = line.split_once('=') else { return false };
+    let value = value.trim_start_matches('>').trim();
+    let with_port = value.parse::<std::net::SocketAddr>().map(|socket| socket.ip());
+    let alone = value.trim_matches(['[', ']']).parse::<IpAddr>();
+    BIND.contains(&key.trim()) && (with_port == Ok(address) || alone == Ok(address))
+}
+
+/// Asterisk at boot, before anybody holds the address, is one too many.
+fn at_boot(context: &Context) -> Check {
+    let unit = context.profile().observe.unit;
+    let wants = format!("/etc/systemd/system/multi-user.target.wants/{unit}");
+    match fs::symlink_metadata(context.root.path(&wants)) {
+        Err(_) => Check::ok("telephony-at-boot", format!("systemd does not start {unit} by itself")),
+        Ok(_) => Check::fail(
+            "telephony-at-boot",
+            format!("{wants} is there: it is started at boot, wherever the address is"),
+            format!("run `systemctl disable {unit}`; the engine starts it with the address"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_adapters_sark::Sark;
+    use pnet::ipnetwork::IpNetwork;
+
+    use super::super::Level;
+    use super::super::testing::{Place, level};
+    use super::*;
+
+    const VIP: &str = "10.77.0.100";
+
+    fn place() -> Place {
+        let place = Place::new();
+        let node = rustix::system::uname();
+        let node = node.nodename().to_string_lossy().into_owned();
+        place.write("/etc/asha.conf", &format!("HACLUSTERIP={VIP}\nHAPRINODE={node}\n"));
+        place.write("/etc/pbx-ha/role.json", r#"{"node_type": "master", "remote_address": "10.77.0.12"}"#);
+        place.settings("[cluster]\nreferences = \"none\"\n");
+        place
+    }
+
+    fn examine(place: &Place) -> Vec<Check> {
+        let context = Context::load(&Sark, place.root(), None).unwrap();
+        checks(&context, &context.role().unwrap())
+    }
+
+    #[test]
+    fn a_pair_without_a_cluster_fails_with_what_to_write_and_no_pair_needs_none() {
+        let place = place();
+        place.settings("");
+        let found = examine(&place);
+        assert_eq!(level(&found, "cluster"), Level::Fail);
+        assert!(found[0].finding.contains("[cluster] is missing"), "{found:?}");
+        place.remove("/etc/pbx-ha/role.json");
+        assert_eq!(examine(&place), []);
+    }
+
+    #[test]
+    fn a_key_that_is_missing_short_or_readable_fails() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = place();
+        assert_eq!(level(&examine(&place), "cluster-key"), Level::Fail, "none");
+        for (text, mode, expected) in [
+            ("0123456789abcdef0123456789abcde", 0o600, Level::Fail),
+            ("0123456789abcdef0123456789abcdef", 0o640, Level::Fail),
+            ("0123456789abcdef0123456789abcdef", 0o600, Level::Ok),
+        ] {
+            let path = place.write("/etc/pbx-ha/cluster.key", text);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(level(&examine(&place), "cluster-key"), expected, "{text} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn asterisk_at_boot_fails_and_one_that_listens_everywhere_is_told() {
+        let place = place();
+        let found = examine(&place);
+        assert_eq!(level(&found, "telephony-at-boot"), Level::Ok);
+        assert_eq!(level(&found, "address-binding"), Level::Warn);
+        let link = place.path("/etc/systemd/system/multi-user.target.wants/asterisk.service");
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/lib/systemd/system/asterisk.service", link).unwrap();
+        place.write("/etc/asterisk/sip.conf", &format!("[general]\nbindaddr={VIP}\n"));
+        let found = examine(&place);
+        assert_eq!(level(&found, "telephony-at-boot"), Level::Fail);
+        assert_eq!(level(&found, "address-binding"), Level::Ok);
+    }
+
+    #[test]
+    fn a_line_binds_to_that_address_alone() {
+        let vip: IpAddr = VIP.parse().unwrap();
+        for line in ["bindaddr=10.77.0.100", " udpbindaddr = 10.77.0.100:5060 ; ours", "bind=>10.77.0.100"] {
+            assert!(binds(line, vip), "{line}");
+        }
+        for line in [
+            "bindaddr=0.0.0.0",
+            ";bindaddr=10.77.0.100",
+            "bindaddr=10.77.0.1000",
+            "externaddr=10.77.0.100",
+            "10.77.0.100",
+        ] {
+            assert!(!binds(line, vip), "{line}");
+        }
+        assert!(binds("bind=[2001:db8::100]:5060", "2001:db8::100".parse().unwrap()));
+    }
+
+    fn eth0(networks: &[&str]) -> Vec<NetworkInterface> {
+        let ips: Vec<IpNetwork> = networks.iter().map(|network| network.parse().unwrap()).collect();
+        let (name, description) = ("eth0".to_owned(), String::new());
+        vec![NetworkInterface { name, description, index: 2, mac: None, ips, flags: 0 }]
+    }
+
+    #[test]
+    fn the_address_belongs_to_its_interfaces_network_and_to_nobody_but_the_engine() {
+        let place = place();
+        let context = Context::load(&Sark, place.root(), None).unwrap();
+        let charter = Charter::of(&context, &context.role().unwrap()).unwrap().unwrap();
+        let seen = |networks: &[&str]| interface(&eth0(networks), &charter);
+        assert_eq!(level(&seen(&["10.77.0.11/24"]), "address-subnet"), Level::Ok);
+        assert_eq!(level(&seen(&["10.78.0.11/24", "10.77.0.100/32"]), "address-subnet"), Level::Fail);
+        let missing = interface(&[], &charter);
+        assert_eq!(level(&missing, "address-interface"), Level::Fail);
+
+        let vip: IpAddr = VIP.parse().unwrap();
+        for (networks, daemon, expected) in [
+            (&["10.77.0.11/24"][..], false, Level::Ok),
+            (&["10.77.0.11/24", "10.77.0.100/32"], true, Level::Ok),
+            (&["10.77.0.11/24", "10.77.0.100/32"], false, Level::Fail),
+            (&["10.77.0.11/24", "10.77.0.100/24"], true, Level::Fail),
+        ] {
+            assert_eq!(by_hand(&eth0(networks), vip, daemon).level, expected, "{networks:?} {daemon}");
+        }
+    }
+}
