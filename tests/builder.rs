@@ -109,6 +109,9 @@ impl PairBuilder {
         let (product, program) = (self.product.name, lab::program(self.product).display().to_string());
         pair.lab.exec(host, &[&tool("node.sh"), product, &program]).ok();
         pair.write(host, "/etc/pbx-ha/pbx-ha.toml", &self.settings.clone().on(host).to_string());
+        if self.product == Product::SARK {
+            pair.write(host, "/etc/pbx-ha/cluster.key", CLUSTER_KEY);
+        }
         if let Some((master, slave, slave_encoding)) = self.database {
             let (users, encoding) =
                 if host == Host::Master { (master, "UTF8") } else { (slave, slave_encoding) };
@@ -116,6 +119,9 @@ impl PairBuilder {
         }
     }
 }
+
+/// What the nodes of a pair with one address know each other by.
+const CLUSTER_KEY: &str = "6c61622d6f6e6c792d6b65792d6f662d6e6f2d75736520616e79776865726521\n";
 
 /// Where `followers gate` wants what it prints.
 const GATE: &str = "/usr/local/sbin/pbx-ha-gate";

@@ -99,8 +99,7 @@ impl Product {
         service: "systemctl",
         state: "/var/lib/pbx-ha",
         sentinel: None,
-        // what starts the programs at boot differs in names only
-        unit: Product::WAZO.unit,
+        unit: include_str!("../dist/sark-ha.service"),
         trees: "/etc/asterisk /var/lib/asterisk/sounds /var/spool/asterisk/voicemail",
         greetings: "/var/lib/asterisk/sounds",
         recordings: "/var/spool/asterisk/monitor",

@@ -21,6 +21,7 @@ macro_rules! for_every_product {
     };
 }
 
+mod address;
 mod asterisk;
 mod changes;
 mod cluster;
