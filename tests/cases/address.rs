@@ -22,7 +22,7 @@ fn until_the_slave_answers(watch: VipWatch, begin: Moment) -> Answers {
 #[track_caller]
 fn moved_within(answers: &Answers, begin: Moment, promised: Duration) {
     let first = answers.first(Probe::Ping, Host::Slave, begin).expect("it answered");
-    let took = first.since(begin);
+    let took = first.after(begin);
     assert!(took <= promised * TOLERANCE, "{took:?} to the first ping\n{answers}");
     assert_eq!(answers.overlap(), Duration::ZERO, "{answers}");
     assert_eq!(answers.strays(), 0, "an answer came from another address");

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::distribution::{Shared, Wish};
+use ha_core::cluster::beat::Rank;
 use ha_core::{Role, RoleConfig};
 
-use super::Cluster;
+use super::{Cluster, native};
 use crate::configure;
 use crate::context::Context;
 use crate::report::Failure;
@@ -99,6 +100,25 @@ impl Charter {
 /// # Errors
 ///
 /// What cannot be had of the machine or of the settings; nothing is held then.
-pub fn open(_context: &Context, charter: &Charter) -> Result<Box<dyn Cluster>, Failure> {
-    Err(Failure::environment(format!("[cluster] kind = \"{}\" is not part of this build", charter.kind())))
+pub fn open(context: &Context, charter: &Charter) -> Result<Box<dyn Cluster>, Failure> {
+    let ClusterKind::Native(terms) = charter.settings.kind else {
+        let why = "[cluster] kind = \"heartbeat\" is not part of this build yet: set kind = \"native\"";
+        return Err(Failure::environment(why));
+    };
+    let rank = Rank::of(charter.role).ok_or_else(|| Failure::usage("a disabled node has no cluster"))?;
+    let paths = &charter.settings.paths;
+    let setup = native::Setup {
+        rank,
+        terms,
+        address: charter.address,
+        interface: charter.settings.interface.clone(),
+        paths: if paths.is_empty() { vec![charter.peer] } else { paths.clone() },
+        port: charter.settings.port,
+        references: charter.references.clone(),
+        boot_wait: native::INITIAL_WAIT,
+    };
+    let key_file = context.root.path(charter.settings.key_file.to_string_lossy().as_ref());
+    let key = native::Key::read(&key_file).map_err(Failure::environment)?;
+    let cluster = native::NativeCluster::start(setup, key, &context.root).map_err(Failure::environment)?;
+    Ok(Box::new(cluster))
 }

@@ -13,6 +13,7 @@ pub mod address;
 pub mod announce;
 mod charter;
 pub mod gate;
+pub mod native;
 mod netlink;
 mod nft;
 #[cfg(test)]
@@ -20,28 +21,31 @@ mod tests;
 
 pub use charter::{Charter, open};
 
-/// Settles which node holds the address. The node's engine asks it, and tells it; none of the calls waits but `leave`.
+/// Who settles which node has the address. Nothing here waits, but for [`Cluster::leave`].
+///
+/// Dropped, it lets the address go at once, as if the machine had died: the other node takes it when it is sure of that.
 pub trait Cluster: Send {
-    /// What is settled now.
+    /// How things are now.
     fn view(&self) -> View;
 
-    /// Wakes one who waits whenever the view or the facts changed; a change that nobody waited for is kept.
+    /// Wakes whoever waits for it when [`Cluster::view`] has changed.
     fn changes(&self) -> Arc<Notify>;
 
-    /// What the node says of itself.
+    /// What the node says of itself, which the other one hears. Until it is said: not able.
     fn standing(&self, standing: Standing);
 
-    /// The other node is to have the address; what comes of it is the next view.
+    /// The other node is to have the address. What becomes of it is told by [`Cluster::view`].
     fn hand_over(&self);
 
-    /// The engine's loop turned now: one that does not loses the address (`safety.md` 5.8).
+    /// The engine's loop turned now: the address is held only as long as it does, at least every half of a lease
+    /// (`safety.md` 5.8).
     fn turned(&self);
 
-    /// For `status`: an object.
+    /// For `status`.
     fn facts(&self) -> serde_json::Value;
 
-    /// The engine ends, or is in this pair no more: gives the address away when the other node is ready, else lets it go.
-    /// Returns when it is not held here, within a lease and a margin. Nobody says meanwhile that the loop turned.
+    /// The engine ends: gives the address to the other node, or lets it go. Returns when that is done, about a lease and a
+    /// margin later at most.
     fn leave(self: Box<Self>);
 }
 

@@ -4,7 +4,7 @@
 //! are not close-on-exec, so that every command that is run would inherit them, and cannot be polled without unsafe code.
 
 mod outstanding;
-mod packet;
+pub(crate) mod packet;
 mod socket;
 mod worker;
 
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
+pub(crate) use self::socket::Form;
 use self::socket::{Access, Sockets};
 use self::worker::{Order, Worker};
 use super::{ProbeError, ProbeOutcome};

@@ -5,6 +5,7 @@ mod address;
 mod announce;
 mod engine;
 mod gate;
+mod native;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Command, Output};
@@ -35,6 +36,19 @@ struct Phone {
 }
 
 impl Phone {
+    /// In a network namespace of its own, without a wire; and the process that names it.
+    fn start() -> (Phone, i32) {
+        let (jobs, taken): (Sender<Job>, Receiver<Job>) = channel();
+        let (sender, arrived) = channel();
+        thread::spawn(move || {
+            alone().unwrap();
+            sender.send(rustix::thread::gettid()).unwrap();
+            taken.into_iter().for_each(|job| job());
+        });
+        let there = arrived.recv().unwrap().as_raw_nonzero();
+        (Phone { jobs }, there.get())
+    }
+
     /// Has it do something.
     fn run<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = channel();
@@ -63,8 +77,8 @@ impl Phone {
     }
 }
 
-/// Runs the test on one machine, with another one beside it.
-fn beside_a_phone(test: impl FnOnce(&Phone) + Send + 'static) {
+/// Runs the test on a machine of its own.
+fn elsewhere(test: impl FnOnce() + Send + 'static) {
     let machine = thread::spawn(move || {
         if let Err(errno) = alone() {
             eprintln!("SKIPPED: not root: no network namespace: {errno}");
@@ -74,15 +88,15 @@ fn beside_a_phone(test: impl FnOnce(&Phone) + Send + 'static) {
             eprintln!("SKIPPED: {missing} is not installed");
             return;
         }
-        let (jobs, taken): (Sender<Job>, Receiver<Job>) = channel();
-        let (sender, arrived) = channel();
-        thread::spawn(move || {
-            alone().unwrap();
-            sender.send(rustix::thread::gettid()).unwrap();
-            taken.into_iter().for_each(|job| job());
-        });
-        let there = arrived.recv().unwrap().as_raw_nonzero();
-        let phone = Phone { jobs };
+        test();
+    });
+    machine.join().unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// Runs the test on one machine, with another one beside it.
+fn beside_a_phone(test: impl FnOnce(&Phone) + Send + 'static) {
+    elsewhere(move || {
+        let (phone, there) = Phone::start();
         let up = |own: &str, own6: &str| {
             format!(
                 "ip link set lo up; ip link set {WIRE} up; ip addr add {own}/24 dev {WIRE};
@@ -95,7 +109,6 @@ fn beside_a_phone(test: impl FnOnce(&Phone) + Send + 'static) {
         wait_until("the wire is up", || reaches(PHONE) && reaches(PHONE6));
         test(&phone);
     });
-    machine.join().unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 /// A network namespace for this thread, and for what it starts.
@@ -122,7 +135,11 @@ fn sh(script: &str) -> String {
 
 /// The Ethernet address of this machine's end of the wire.
 fn hardware() -> String {
-    let shown = sh(&format!("ip -o link show dev {WIRE}"));
+    hardware_of(WIRE)
+}
+
+fn hardware_of(interface: &str) -> String {
+    let shown = sh(&format!("ip -o link show dev {interface}"));
     let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
     words.nth(1).unwrap().to_owned()
 }

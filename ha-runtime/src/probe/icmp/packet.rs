@@ -9,37 +9,37 @@ use pnet::packet::icmpv6::echo_request::MutableEchoRequestPacket as MutableEchoR
 use pnet::packet::icmpv6::{Icmpv6Packet, Icmpv6Types};
 use pnet::packet::ipv4::Ipv4Packet;
 
-use super::socket::Form;
+use super::Form;
 
 /// ICMP header, identifier and sequence, and the nonce as the only payload.
 const LENGTH: usize = 16;
 
 /// What is sent, and what must come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Echo {
+pub(crate) struct Echo {
     /// Whose.
-    pub(super) ident: u16,
+    pub(crate) ident: u16,
     /// Which.
-    pub(super) sequence: u16,
+    pub(crate) sequence: u16,
     /// Identifiers clash across namespaces and are visible to anybody near; this cannot be guessed.
-    pub(super) nonce: u64,
+    pub(crate) nonce: u64,
 }
 
 /// From the kernel's random source.
-pub(super) fn ident() -> u16 {
+pub(crate) fn ident() -> u16 {
     let mut bytes = [0; 2];
     getrandom::fill(&mut bytes).expect("the kernel's random source answers on a machine that has booted");
     u16::from_ne_bytes(bytes)
 }
 
 /// From the kernel's random source.
-pub(super) fn nonce() -> u64 {
+pub(crate) fn nonce() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("the kernel's random source answers on a machine that has booted");
     u64::from_ne_bytes(bytes)
 }
 
-pub(super) fn request_v4(echo: Echo) -> [u8; LENGTH] {
+pub(crate) fn request_v4(echo: Echo) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     let mut packet = MutableEchoRequestPacket::new(&mut bytes).expect("16 bytes hold a header of 8");
     packet.set_icmp_type(IcmpTypes::EchoRequest);
@@ -52,7 +52,7 @@ pub(super) fn request_v4(echo: Echo) -> [u8; LENGTH] {
 }
 
 /// The kernel fills in the checksum: it knows the source address, which the sum covers.
-pub(super) fn request_v6(echo: Echo) -> [u8; LENGTH] {
+pub(crate) fn request_v6(echo: Echo) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     let mut packet = MutableEchoRequestV6Packet::new(&mut bytes).expect("16 bytes hold a header of 8");
     packet.set_icmpv6_type(Icmpv6Types::EchoRequest);
@@ -63,7 +63,7 @@ pub(super) fn request_v6(echo: Echo) -> [u8; LENGTH] {
 }
 
 /// What an echo reply carries. `None`: it is something else, or it is damaged.
-pub(super) fn reply(form: Form, packet: &[u8]) -> Option<Echo> {
+pub(crate) fn reply(form: Form, packet: &[u8]) -> Option<Echo> {
     match form {
         Form::HeaderAndV4 => {
             let header = usize::from(Ipv4Packet::new(packet)?.get_header_length()) * 4;

@@ -24,7 +24,7 @@ pub(super) enum Access {
 
 /// What a packet looks like on one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// IPv4 header, then ICMP: a raw IPv4 socket.
     HeaderAndV4,
     /// ICMP: a datagram IPv4 socket.

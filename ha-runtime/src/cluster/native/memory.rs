@@ -1,0 +1,67 @@
+//! What a node remembers of the address over a restart, and who writes that down and wakes the engine: neither may be the
+//! thread that renews.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ha_core::cluster::native::Remembered;
+use tokio::sync::Notify;
+
+use super::shared::Shared;
+use crate::durable::STATE_DIRECTORY;
+use crate::root::Root;
+use crate::state::{read_sealed, write_sealed};
+use crate::writer::{PATIENCE, Writer};
+
+/// Where it is kept.
+pub(super) fn file(root: &Root) -> PathBuf {
+    root.path(STATE_DIRECTORY).join("cluster.json")
+}
+
+/// What was written down last. A file that cannot be used is as good as none: the node that was stopped last, or the primary,
+/// goes first then, as both of them know.
+pub(super) fn recall(file: &Path) -> Remembered {
+    match read_sealed(file) {
+        Ok(remembered) => remembered.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(%error, "it is not known whether this node held the address last: taken for never");
+            Remembered::default()
+        }
+    }
+}
+
+/// Starts the thread that speaks for the other one, until that has ended. `known` is on the disk.
+pub(super) fn speak(
+    shared: Arc<Shared>,
+    changes: Arc<Notify>,
+    file: PathBuf,
+    mut known: Remembered,
+) -> io::Result<JoinHandle<()>> {
+    let writer = Writer::start("cluster-memory")?;
+    thread::Builder::new().name("cluster-voice".to_owned()).spawn(move || {
+        loop {
+            let ended = shared.ended.load(Ordering::Acquire);
+            changes.notify_one();
+            let remembered = shared.remembered();
+            if remembered != known {
+                known = remembered;
+                let file = file.clone();
+                // a disk that stalls delays no news
+                writer.within(Duration::ZERO, move || {
+                    write_sealed(&file, &remembered).inspect_err(|error| {
+                        tracing::warn!(%error, file = %file.display(), "cannot write down who holds the address");
+                    })
+                });
+            }
+            if ended {
+                writer.within(PATIENCE, || Ok(()));
+                return;
+            }
+            shared.voice.listen();
+        }
+    })
+}
