@@ -117,7 +117,7 @@ pub fn open(context: &Context, charter: &Charter) -> Result<Box<dyn Cluster>, Fa
         references: charter.references.clone(),
         boot_wait: native::INITIAL_WAIT,
     };
-    let key_file = context.root.path(charter.settings.key_file.to_string_lossy().as_ref());
+    let key_file = context.root.path(&charter.settings.key_file);
     let key = native::Key::read(&key_file).map_err(Failure::environment)?;
     let cluster = native::NativeCluster::start(setup, key, &context.root).map_err(Failure::environment)?;
     Ok(Box::new(cluster))
