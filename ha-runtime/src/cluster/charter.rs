@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ha_core::distribution::{Shared, Wish};
 use ha_core::cluster::beat::Rank;
+use ha_core::distribution::{Shared, Wish};
 use ha_core::{Role, RoleConfig};
 
 use super::{Cluster, native};
