@@ -89,8 +89,13 @@ impl Context {
 
     /// What this node decides by, in this time zone. Reads the product's file where a pair shares an address.
     pub fn policy(&self, zone: Arc<dyn Zone>) -> Policy {
-        let exclusive = self.profile().exclusive_address.then(|| self.exclusive());
-        Policy { exclusive, ..self.settings.policy(zone) }
+        let policy = self.settings.policy(zone);
+        if !self.profile().exclusive_address {
+            return policy;
+        }
+        // such a pair has no cron lines of scripts, so that the daemon replicates with any preset
+        let schedule = Some(self.settings.replication.schedule.clone());
+        Policy { exclusive: Some(self.exclusive()), schedule, ..policy }
     }
 
     fn exclusive(&self) -> Exclusive {

@@ -41,7 +41,7 @@ pub trait Cluster: Send {
     /// (`safety.md` 5.8).
     fn turned(&self);
 
-    /// For `status`.
+    /// For `status`: an object. `runs` in it is false once the cluster ended by itself: then another is to be opened.
     fn facts(&self) -> serde_json::Value;
 
     /// The engine ends: gives the address to the other node, or lets it go. Returns when that is done, about a lease and a

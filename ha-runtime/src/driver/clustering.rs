@@ -158,8 +158,16 @@ impl Driver {
         });
     }
 
-    /// One that could not be had is tried again.
+    /// One that could not be had is tried again, and one that ended by a defect of its own begins anew.
     pub(super) fn recluster_if_there_is_none(&mut self) {
+        if let Some(ended) =
+            self.clustering.running.take_if(|running| running.cluster.facts()["runs"] == false)
+        {
+            tracing::error!(
+                "the cluster ended, which only a defect of this program can bring about: it begins anew"
+            );
+            self.feed(Input::Cluster(View { held: false, ..ended.told }));
+        }
         if self.clustering.running.is_none() && self.node.role().peer().is_some() {
             self.recluster();
         }
@@ -182,6 +190,7 @@ impl Driver {
             Reopened::AsItIs => {}
             Reopened::Done(running) => {
                 self.clustering.running = running;
+                self.clustering.stand(self.node.standing(false));
                 alerts.clear(ALERT, "the cluster runs as it should");
             }
             Reopened::Failed(failure) => {

@@ -24,6 +24,7 @@ static ONE_ADDRESS: Profile = Profile {
     watchdog: true,
     direction: Direction::Pull,
     observe: Observation { disabled_file: None, ..EXAMPLE.observe },
+    conf_file: Some("/etc/one.conf"),
     ..PROFILE
 };
 
@@ -36,6 +37,9 @@ impl Distribution for OneAddress {
     }
     fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
         Pbx.apply_role(change)
+    }
+    fn restarts_alone(&self, conf: &str) -> bool {
+        conf == "RESTART"
     }
     fn share(
         &self,
@@ -67,6 +71,7 @@ struct Inner {
     opened: AtomicU32,
     left: AtomicU32,
     refuses: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Cluster for Hand {
@@ -86,7 +91,7 @@ impl Cluster for Hand {
         self.0.turned.fetch_add(1, Ordering::SeqCst);
     }
     fn facts(&self) -> serde_json::Value {
-        serde_json::json!({ "epoch": 7 })
+        serde_json::json!({ "epoch": 7, "runs": !self.0.ended.load(Ordering::SeqCst) })
     }
     fn leave(self: Box<Self>) {
         self.0.left.fetch_add(1, Ordering::SeqCst);
@@ -104,6 +109,7 @@ impl Hand {
             opened: AtomicU32::default(),
             left: AtomicU32::default(),
             refuses: AtomicBool::default(),
+            ended: AtomicBool::default(),
         }))
     }
 
@@ -115,6 +121,7 @@ impl Hand {
                 return Err(Failure::environment("no key"));
             }
             hand.0.opened.fetch_add(1, Ordering::SeqCst);
+            hand.0.ended.store(false, Ordering::SeqCst);
             Ok(Box::new(hand.clone()) as Box<dyn Cluster>)
         })
     }
@@ -337,6 +344,36 @@ fn another_role_is_another_cluster_and_one_that_cannot_be_had_is_tried_again() {
     configure("disabled", "");
     wait("none is needed", || count(&hand.0.left) == 2);
     assert_eq!(place.status()["cluster"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_cluster_that_ended_by_itself_begins_anew() {
+    let (place, hand) = (place(Role::Slave), Hand::new());
+    place.run_with(hand.opener());
+    hand.says(true, Heard::Down);
+    wait("it serves", || place.runs());
+    *hand.0.view.lock().unwrap() = View::FIRST;
+    hand.0.ended.store(true, Ordering::SeqCst);
+    wait("there is another", || hand.0.opened.load(Ordering::SeqCst) == 2);
+    wait("what the first one held is held no more", || !place.runs());
+}
+
+#[test]
+fn in_the_seed_preset_the_file_says_whether_telephony_is_started_again_alone() {
+    let mut place = place(Role::Master);
+    let restarts = |place: &Place| place.context.policy(Arc::new(Local)).exclusive.unwrap().restart_alone;
+    assert!(restarts(&place));
+    place.context.settings.preset = crate::settings::Preset::Seed;
+    assert!(!restarts(&place), "there is no file");
+    place.file("/etc/one.conf", "RESTART");
+    assert!(restarts(&place));
+    let policy = place.context.policy(Arc::new(Local));
+    assert!(policy.schedule.is_some(), "no cron line of scripts replicates for such a pair");
+    assert_eq!(
+        policy.exclusive.unwrap().watchdog.unwrap().grace,
+        Duration::from_secs(1),
+        "the start's time-out"
+    );
 }
 
 #[tokio::test]
