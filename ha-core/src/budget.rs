@@ -63,14 +63,14 @@ impl Budget {
     /// From the figures in force: `detection` and `start` at their worst ([`detection_worst`], [`start_worst`]).
     pub fn new(detection: Duration, start: Duration, phones: Phones, promise: Duration) -> Budget {
         let takeover = detection.saturating_add(start);
-        let (unnoticed, give_up) = match phones {
-            Phones::Register { sip_max_expiry, give_up } => (Some(sip_max_expiry), Some(give_up)),
-            Phones::VirtualAddress => (None, None),
+        let (source, unnoticed, give_up) = match phones {
+            Phones::Register { sip_max_expiry, give_up } => ("[probe]", Some(sip_max_expiry), Some(give_up)),
+            Phones::VirtualAddress => ("[cluster], or the watchdog when Asterisk hangs", None, None),
         };
         let by_takeover = unnoticed.is_none_or(|expiry| takeover >= expiry);
         let term = |name, duration, source, counts| Term { name, duration, source, counts };
         let mut terms = vec![
-            term("detection", detection, "[probe]", by_takeover),
+            term("detection", detection, source, by_takeover),
             term("start of telephony", start, "time-outs of the start commands", by_takeover),
         ];
         terms.extend(

@@ -19,7 +19,7 @@ use crate::driver;
 use crate::node_state;
 use crate::replicate::OnChange;
 use crate::report::{Failure, Report, Verdict};
-use crate::settings::Preset;
+use crate::settings::{self, Preset};
 
 /// The role file's two fields.
 pub(super) fn show(context: &Context) -> Verdict {
@@ -58,9 +58,17 @@ pub(super) fn budget(context: &Context) -> Verdict {
             slowest.unwrap_or_default()
         }
     };
-    let phones = Phones::Register {
-        sip_max_expiry: profile.sip.map_or(Duration::from_secs(300), |sip| sip.paired.max),
-        give_up: settings.phones.give_up,
+    let (detection, phones) = match context.policy(Arc::new(Utc)).exclusive {
+        // a node that dies is silent, a telephony that hangs is found by the watchdog
+        Some(exclusive) => {
+            let silence = settings.cluster.as_ref().map(settings::Cluster::silence);
+            let hang = exclusive.watchdog.map(|watchdog| watchdog.detection_worst());
+            (silence.max(hang).unwrap_or(detection), Phones::VirtualAddress)
+        }
+        None => {
+            let sip_max_expiry = profile.sip.map_or(Duration::from_secs(300), |sip| sip.paired.max);
+            (detection, Phones::Register { sip_max_expiry, give_up: settings.phones.give_up })
+        }
     };
     let budget = Budget::new(detection, budget::start_worst(&profile.services), phones, profile.promise);
     let terms: Vec<_> = budget

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ha_core::Profile;
 use ha_core::cluster::Terms;
+use ha_core::cluster::native::PROBE_WAIT;
 use serde::{Deserialize, Serialize};
 
 use super::check::{absolute, hosts, or, refuse};
@@ -28,6 +29,16 @@ pub struct Cluster {
     pub port: u16,
     /// `references = "none"`: nothing tells a dead peer from a cut line, and whoever set it up knows it.
     pub without_references: bool,
+}
+
+impl Cluster {
+    /// How long the other node is silent before its address is taken: at most, as long as nothing else goes wrong.
+    pub fn silence(&self) -> Duration {
+        match self.kind {
+            ClusterKind::Native(Terms { lease, margin, .. }) => lease + margin + PROBE_WAIT,
+            ClusterKind::Heartbeat(Heartbeat { deadtime, .. }) => deadtime,
+        }
+    }
 }
 
 /// `[cluster] kind`, with what is set for that kind alone.

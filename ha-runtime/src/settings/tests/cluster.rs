@@ -151,3 +151,14 @@ fn hooks_are_words_of_a_command_and_known_to_a_pair_with_one_address_alone() {
     assert!(refused.contains(":2: sark.bind: names no program"), "{refused}");
     assert!(super::refusal(text).contains(":1: sark: example has no [sark]"));
 }
+
+#[test]
+fn an_address_is_taken_when_its_lease_must_have_run_out() {
+    let silence = |text: &str| {
+        let text = format!("[cluster]\nreferences = \"none\"\n{text}");
+        let path = Path::new("/etc/pbx-ha/pbx-ha.toml");
+        Settings::parse(&text, path, &SHARED).unwrap().cluster.unwrap().silence()
+    };
+    assert_eq!(silence(""), millis(1550), "lease, margin and the question whether somebody else has it");
+    assert_eq!(silence("kind = \"heartbeat\"\ndeadtime = \"7s\"\n"), millis(7000));
+}
