@@ -40,5 +40,6 @@ mod line;
 mod links;
 mod long;
 mod outcome;
+mod sark;
 mod telephony;
 mod vip;

@@ -7,7 +7,8 @@ use ha_core::cluster::beat::Rank;
 use ha_core::distribution::{Shared, Wish};
 use ha_core::{Role, RoleConfig};
 
-use super::{Cluster, native};
+use super::Cluster;
+use super::native::{INITIAL_WAIT, Key, NativeCluster, Setup};
 use crate::configure;
 use crate::context::Context;
 use crate::report::Failure;
@@ -101,24 +102,22 @@ impl Charter {
 ///
 /// What cannot be had of the machine or of the settings; nothing is held then.
 pub fn open(context: &Context, charter: &Charter) -> Result<Box<dyn Cluster>, Failure> {
-    let ClusterKind::Native(terms) = charter.settings.kind else {
-        let why = "[cluster] kind = \"heartbeat\" is not part of this build yet: set kind = \"native\"";
-        return Err(Failure::environment(why));
+    let held = &charter.settings;
+    let ClusterKind::Native(terms) = held.kind else {
+        return Err(Failure::environment("[cluster] kind = \"heartbeat\" is not part of this build"));
     };
-    let rank = Rank::of(charter.role).ok_or_else(|| Failure::usage("a disabled node has no cluster"))?;
-    let paths = &charter.settings.paths;
-    let setup = native::Setup {
+    let rank = Rank::of(charter.role).ok_or_else(|| Failure::guard("a disabled node has no cluster"))?;
+    let key = Key::read(&context.root.path(&held.key_file)).map_err(Failure::environment)?;
+    let setup = Setup {
         rank,
         terms,
         address: charter.address,
-        interface: charter.settings.interface.clone(),
-        paths: if paths.is_empty() { vec![charter.peer] } else { paths.clone() },
-        port: charter.settings.port,
+        interface: held.interface.clone(),
+        paths: if held.paths.is_empty() { vec![charter.peer] } else { held.paths.clone() },
+        port: held.port,
         references: charter.references.clone(),
-        boot_wait: native::INITIAL_WAIT,
+        boot_wait: INITIAL_WAIT,
     };
-    let key_file = context.root.path(&charter.settings.key_file);
-    let key = native::Key::read(&key_file).map_err(Failure::environment)?;
-    let cluster = native::NativeCluster::start(setup, key, &context.root).map_err(Failure::environment)?;
-    Ok(Box::new(cluster))
+    let cluster = NativeCluster::start(setup, key, &context.root);
+    Ok(Box::new(cluster.map_err(|error| Failure::environment(format!("[cluster]: {error}")))?))
 }

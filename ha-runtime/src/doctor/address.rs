@@ -1,9 +1,8 @@
 //! What a pair that shares one address needs of this machine.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 
 use ha_core::RoleConfig;
 use pnet::datalink::{self, NetworkInterface};
@@ -11,12 +10,11 @@ use pnet::datalink::{self, NetworkInterface};
 use super::{Check, read_text};
 use crate::cluster::Charter;
 use crate::cluster::gate::Gate;
+use crate::cluster::native::Key;
 use crate::context::Context;
 use crate::control;
 use crate::settings::{Cluster, ClusterKind};
 
-/// Shortest secret of the pair, bytes.
-const KEY_MIN: u64 = 32;
 /// Where Asterisk's configuration is, and what says in it where it listens.
 const ASTERISK: &str = "/etc/asterisk";
 const BIND: [&str; 3] = ["bindaddr", "udpbindaddr", "bind"];
@@ -45,24 +43,13 @@ pub(super) fn checks(context: &Context, role: &RoleConfig) -> Vec<Check> {
 /// The secret that both nodes have.
 fn key(context: &Context, cluster: &Cluster) -> Check {
     let path = context.root.path(&cluster.key_file);
-    let shown = path.display();
-    let make = "put the same 32 random bytes or more there on both nodes, as `head -c 32 /dev/urandom` gives them, with \
-                mode 0600 and owner root";
-    match File::open(&path).and_then(|file| file.metadata()) {
-        Err(error) => Check::fail("cluster-key", format!("{shown}: {error}"), make),
-        Ok(meta) if meta.mode() & 0o077 != 0 => Check::fail(
+    match Key::read(&path) {
+        Ok(_) => Check::ok("cluster-key", format!("{} is there, for its owner only", path.display())),
+        Err(error) => Check::fail(
             "cluster-key",
-            format!(
-                "{shown} has mode {:04o}: whoever reads it can take the address away",
-                meta.mode() & 0o777
-            ),
-            format!("make it 0600; if it may have been read: {make}"),
+            error.to_string(),
+            "put the same secret there on both nodes; one that others may have read is none any more",
         ),
-        Ok(meta) if meta.len() < KEY_MIN => {
-            let finding = format!("{shown} has {} bytes, which can be guessed", meta.len());
-            Check::fail("cluster-key", finding, make)
-        }
-        Ok(_) => Check::ok("cluster-key", format!("{shown} is there, for its owner only")),
     }
 }
 

@@ -232,15 +232,16 @@ impl Driver {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.feed(Input::Tick);
-        self.hear_the_cluster();
         loop {
             self.clustering.turned();
+            // also what it cannot say: a lease that ran out while its thread was stopped
+            self.hear_the_cluster();
             let deadline = self.node.deadline();
             tokio::select! {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                () = self.clustering.changed() => self.hear_the_cluster(),
+                () = self.clustering.changed() => {}
                 message = inbox.recv() => match message {
                     // telephony stays as it is, and the next engine goes on from there
                     Some(Message::Broken(error)) => return Err(Failure::environment(format!("a probe: {error}"))),

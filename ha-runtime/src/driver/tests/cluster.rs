@@ -94,6 +94,7 @@ impl Cluster for Hand {
         serde_json::json!({ "epoch": 7, "runs": !self.0.ended.load(Ordering::SeqCst) })
     }
     fn leave(self: Box<Self>) {
+        *self.0.view.lock().unwrap() = View::FIRST;
         self.0.left.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -331,14 +332,13 @@ fn another_role_is_another_cluster_and_one_that_cannot_be_had_is_tried_again() {
     };
     assert_eq!((count(&hand.0.opened), count(&hand.0.left)), (1, 0));
     hand.says(true, Heard::Down);
-    wait("it serves", || place.runs());
+    wait("it serves", || place.status()["services"] == "running");
     hand.0.refuses.store(true, Ordering::SeqCst);
-    // what the machine's clusters say is of the next one
-    *hand.0.view.lock().unwrap() = View::FIRST;
     configure("master", PEER);
     wait("the old one has left", || count(&hand.0.left) == 1);
     wait("and telephony with it", || !place.runs());
     assert_eq!(count(&hand.0.opened), 1);
+    wait("nothing is under way", || place.status()["services"] == "stopped");
     hand.0.refuses.store(false, Ordering::SeqCst);
     wait("there is another", || count(&hand.0.opened) == 2);
     configure("disabled", "");

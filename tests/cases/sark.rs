@@ -1,0 +1,39 @@
+//! A pair that shares one address, with the native cluster: telephony is where the address is.
+
+use ha_tests::wait::{self, seconds};
+use ha_tests::{Host, Pair, Settings, Status};
+
+fn holds(status: &Status) -> bool {
+    status.document()["address"]["held"] == true
+}
+
+#[test]
+fn telephony_goes_with_the_address_by_request_and_when_the_daemon_ends() {
+    let Some(pair) = Pair::sark().settings(Settings::sark().fast_lease()).up() else { return };
+    let serves = |host: Host| {
+        pair.await_status(host, "serving", seconds(20.0), |status| {
+            holds(status) && status.services() == "running" && status.peer() == "up"
+        });
+        pair.await_status(host.peer(), "standing by", seconds(20.0), |status| {
+            !holds(status) && status.services() == "stopped" && status.peer() == "up"
+        });
+    };
+    serves(Host::Master);
+    pair.ha(Host::Slave, "switchover").exits(3);
+    pair.ha(Host::Slave, "services start").exits(3);
+    pair.ha(Host::Master, "switchover").exits(0);
+    serves(Host::Slave);
+    pair.ha(Host::Slave, "failback").exits(0);
+    serves(Host::Master);
+    let status = pair.status(Host::Master);
+    assert_eq!(status.word("/address/vip"), "10.77.0.100");
+    assert!(status.word("/cluster/assumption").contains("at least one direction of one path"), "{status:?}");
+
+    pair.signal_daemon(Host::Master, "TERM");
+    let gone = || (!pair.daemon_runs(Host::Master)).then_some(());
+    wait::until("the daemon ends", seconds(20.0), gone);
+    pair.await_status(Host::Slave, "serving", seconds(20.0), |status| {
+        holds(status) && status.services() == "running"
+    });
+    pair.lab.sh(Host::Master, "! systemctl is-active asterisk").ok();
+}
