@@ -1,134 +1,124 @@
-//! Never do both nodes answer, whatever wires are cut: seen by a third machine that asks both at the same time.
+//! Never do both nodes answer, whatever wires are cut and whoever is stopped.
 
-use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender, MacAddr};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::watch::Watch;
 use super::*;
 
-/// How often the wires change.
+/// How often the wires change, and how often an engine is stopped.
 const ROUNDS: usize = 50;
-const PACE: Duration = Duration::from_millis(2);
-const ETHERNET: usize = 14;
-const IP: usize = 20;
-const ECHO: usize = 8;
-
-/// Which nodes answered each question.
-type Answers = Vec<[bool; 2]>;
 
 #[test]
 fn never_do_both_answer_while_wires_are_cut_at_random() {
     beside_a_pair(FAST, |pair| {
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).unwrap();
-        let mut random = Random(u64::from_ne_bytes(seed) | 1);
-        eprintln!("seed {}", random.0);
+        let mut random = Random::new();
         pair.serving();
-        let nodes = pair.nodes.each_ref().map(|node| node.machine.run(hardware).parse().unwrap());
-        let ends = Arc::new(AtomicBool::new(false));
-        let (asks, hears) = channel_of("br0");
-        let own: MacAddr = hardware_of("br0").parse().unwrap();
-        let (ended, heard) = (Arc::clone(&ends), Arc::clone(&ends));
-        let asking = thread::spawn(move || ask(asks, own, nodes, &ended));
-        let hearing = thread::spawn(move || hear(hears, nodes, &heard));
+        let watch = Watch::begin(pair);
         for _ in 0..ROUNDS {
             let up = |bit: u64| if bit & 1 == 0 { "down" } else { "up" };
             let wires = random.next();
             sh(&format!("ip link set port0 {}; ip link set port1 {}", up(wires), up(wires >> 1)));
             pair.nodes[PRIMARY].machine.sh(&format!("ip link set eth1 {}", up(wires >> 2)));
-            thread::sleep(MILLI * u32::try_from(50 + random.next() % 850).unwrap());
+            thread::sleep(MILLI * random.below(850) + MILLI * 50);
         }
         (0..2).for_each(|index| pair.plug(index));
         wait_until("somebody answers when all is well again", || who_answers().is_some());
-        ends.store(true, Ordering::Relaxed);
-        let asked = asking.join().unwrap();
-        let answers = hearing.join().unwrap();
-        let by = |index: usize| answers.iter().filter(|by| by[index]).count();
-        eprintln!("{asked} questions, answered by {:?}", [by(0), by(1)]);
-        for node in &pair.nodes {
-            eprintln!("{:?}", node.engine().known());
-        }
-        let both: Vec<usize> = (0..answers.len()).filter(|at| answers[*at] == [true; 2]).collect();
-        assert!(both.is_empty(), "answered by both: {both:?}");
-        assert!(by(0) > 0 && by(1) > 0, "the address moved");
-        assert!((by(0) + by(1)) * 5 > asked, "and was served");
+        wait_until("every path is heard again", || {
+            let paths = |node: &Node| node.engine().known().paths;
+            pair.nodes.iter().flat_map(paths).all(|path| path.heard_ago.is_some_and(|ago| ago < 0.3))
+        });
+        watch.end();
     });
 }
 
-fn channel_of(name: &str) -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
-    let config = Config { read_timeout: Some(MILLI * 20), ..Config::default() };
-    let interface = datalink::interfaces().into_iter().find(|known| known.name == name).unwrap();
-    match datalink::channel(&interface, config) {
-        Ok(Channel::Ethernet(sender, receiver)) => (sender, receiver),
-        _ => panic!("no channel"),
+#[test]
+fn never_do_both_answer_while_engines_are_stopped_at_random() {
+    beside_a_pair(FAST, |pair| {
+        let mut random = Random::new();
+        let engines = [PRIMARY, STANDBY].map(|index| Process::start(pair, index));
+        pair.comes_to_answer(PRIMARY, PATIENCE);
+        let watch = Watch::begin(pair);
+        let (lease, least) = (FAST.lease, MILLI * 10);
+        for _ in 0..ROUNDS {
+            let stopped = &engines[usize::from(random.below(2) == 0)];
+            stopped.signal(Signal::STOP);
+            let pause = [lease - least, lease + least, FAST.permit, lease * 3, MILLI * random.below(600)];
+            thread::sleep(pause[random.below(5) as usize]);
+            stopped.signal(Signal::CONT);
+            thread::sleep(MILLI * random.below(500));
+        }
+        wait_until("somebody answers when all is well again", || who_answers().is_some());
+        watch.end();
+    });
+}
+
+/// An engine that can be stopped.
+struct Process(Child);
+
+impl Process {
+    fn start(pair: &Pair, index: usize) -> Process {
+        let root = pair.nodes[index].root.path().to_owned();
+        let mut child = pair.nodes[index].machine.run(move || {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "--ignored", "--nocapture"])
+                .arg("cluster::tests::native::exclusive::an_engine_of_its_own")
+                .env("PBX_HA_NODE", index.to_string())
+                .env("PBX_HA_ROOT", root)
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        });
+        let mut said = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "it runs\n");
+        Process(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 }
 
-/// Asks both, one right after the other; how often.
-fn ask(mut wire: Box<dyn DataLinkSender>, own: MacAddr, nodes: [MacAddr; 2], ends: &AtomicBool) -> usize {
-    let mut asked = 0_u32;
-    while !ends.load(Ordering::Relaxed) {
-        for node in nodes {
-            // a full queue loses one
-            let _ = wire.send_to(&question(own, node, asked), None);
-        }
-        asked += 1;
-        thread::sleep(PACE);
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
-    asked.try_into().unwrap()
 }
 
-/// An echo request to the address, for that node.
-fn question(own: MacAddr, node: MacAddr, number: u32) -> [u8; ETHERNET + IP + ECHO] {
-    let mut frame = [0; ETHERNET + IP + ECHO];
-    frame[..6].copy_from_slice(&node.octets());
-    frame[6..12].copy_from_slice(&own.octets());
-    frame[12..14].copy_from_slice(&[8, 0]);
-    let (header, echo) = frame[ETHERNET..].split_at_mut(IP);
-    // version and length, time to live, ICMP
-    header[0] = 0x45;
-    header[3] = u8::try_from(IP + ECHO).unwrap();
-    header[8] = 64;
-    header[9] = 1;
-    header[12..16].copy_from_slice(&[10, 9, 0, 3]);
-    header[16..20].copy_from_slice(&[10, 9, 0, 9]);
-    let sum = checksum(header);
-    header[10..12].copy_from_slice(&sum);
-    // an identifier and a sequence number: the number
-    echo[0] = 8;
-    echo[4..8].copy_from_slice(&number.to_be_bytes());
-    let sum = checksum(echo);
-    echo[2..4].copy_from_slice(&sum);
-    frame
-}
-
-fn hear(mut wire: Box<dyn DataLinkReceiver>, nodes: [MacAddr; 2], ends: &AtomicBool) -> Answers {
-    let mut answers = Answers::new();
-    while !ends.load(Ordering::Relaxed) {
-        let Ok(frame) = wire.next() else { continue };
-        let Some(echo) = frame.get(ETHERNET + IP..ETHERNET + IP + ECHO) else { continue };
-        let from_the_address = frame[12..14] == [8, 0] && frame[26..30] == [10, 9, 0, 9];
-        if !from_the_address || frame[23] != 1 || echo[0] != 0 {
-            continue;
-        }
-        let Some(by) = nodes.iter().position(|node| node.octets() == frame[6..12]) else { continue };
-        let number = u32::from_be_bytes(echo[4..8].try_into().unwrap()) as usize;
-        // pings of the test itself have large ones
-        if number < 1 << 20 {
-            answers.resize(answers.len().max(number + 1), [false; 2]);
-            answers[number][by] = true;
-        }
+#[test]
+#[ignore = "it is started by another test, and ends when it is killed"]
+fn an_engine_of_its_own() {
+    let index = std::env::var("PBX_HA_NODE").unwrap().parse().unwrap();
+    let root = Root::new(std::env::var("PBX_HA_ROOT").unwrap()).unwrap();
+    let cluster = NativeCluster::start(setup(index, FAST), Key::new(KEY), &root).unwrap();
+    cluster.standing(ABLE);
+    eprintln!("it runs");
+    loop {
+        cluster.turned();
+        thread::sleep(MILLI * 20);
     }
-    answers
-}
-
-fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    (!u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()).to_be_bytes()
 }
 
 struct Random(u64);
 
 impl Random {
+    fn new() -> Random {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).unwrap();
+        let random = Random(u64::from_ne_bytes(seed) | 1);
+        eprintln!("seed {}", random.0);
+        random
+    }
+
+    fn below(&mut self, limit: u64) -> u32 {
+        u32::try_from(self.next() % limit).unwrap()
+    }
+
     /// Marsaglia's xorshift.
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;

@@ -3,6 +3,7 @@
 mod exclusive;
 mod foreign;
 mod moves;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const TTLS: [u8; 2] = [101, 102];
 const PRIMARY: usize = 0;
 const STANDBY: usize = 1;
 const PORT: u16 = 9488;
+/// Of both nodes.
+const KEY: &[u8] = &[7; 32];
 const MILLI: Duration = Duration::from_millis(1);
 
 const DEFAULT: Terms = Terms {
@@ -96,16 +99,7 @@ impl Pair {
 
     /// Starts a node's engine, able to serve.
     fn start_with(&mut self, index: usize, key: &[u8]) {
-        let setup = Setup {
-            rank: if index == PRIMARY { Rank::Primary } else { Rank::Standby },
-            terms: self.terms,
-            address: VIP.parse().unwrap(),
-            interface: WIRE.to_owned(),
-            paths: own(1 - index).map(|address| address.parse().unwrap()).into(),
-            port: PORT,
-            references: vec![PHONE.parse().unwrap()],
-            boot_wait: Duration::from_secs(120),
-        };
+        let setup = setup(index, self.terms);
         let (key, node) = (Key::new(key), &mut self.nodes[index]);
         let root = Root::new(node.root.path()).unwrap();
         let cluster = node.machine.run(move || NativeCluster::start(setup, key, &root).unwrap());
@@ -114,7 +108,7 @@ impl Pair {
     }
 
     fn start(&mut self, index: usize) {
-        self.start_with(index, &[7; 32]);
+        self.start_with(index, KEY);
     }
 
     /// Both run, and the primary serves; how long that took.
@@ -192,6 +186,20 @@ impl Engine {
 /// A node's addresses, in the switch's network and on the wire between the nodes.
 fn own(index: usize) -> [&'static str; 2] {
     [["10.9.0.1", "10.8.0.1"], ["10.9.0.2", "10.8.0.2"]][index]
+}
+
+/// A node as it is cabled.
+fn setup(index: usize, terms: Terms) -> Setup {
+    Setup {
+        rank: if index == PRIMARY { Rank::Primary } else { Rank::Standby },
+        terms,
+        address: VIP.parse().unwrap(),
+        interface: WIRE.to_owned(),
+        paths: own(1 - index).map(|address| address.parse().unwrap()).into(),
+        port: PORT,
+        references: vec![PHONE.parse().unwrap()],
+        boot_wait: Duration::from_secs(120),
+    }
 }
 
 /// Which node answers a ping to the address.
