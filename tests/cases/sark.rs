@@ -37,3 +37,22 @@ fn telephony_goes_with_the_address_by_request_and_when_the_daemon_ends() {
     });
     pair.lab.sh(Host::Master, "! systemctl is-active asterisk").ok();
 }
+
+#[test]
+fn a_crash_of_asterisk_and_one_of_the_whole_node_move_address_and_telephony() {
+    let Some(pair) = Pair::sark().settings(Settings::sark().fast_lease()).up() else { return };
+    let serves = |host: Host| {
+        pair.await_status(host, "serving", seconds(20.0), |status| {
+            holds(status) && status.services() == "running" && status.word("/health/state") == "alive"
+        });
+    };
+    serves(Host::Master);
+    pair.await_status(Host::Master, "hearing the other node", seconds(20.0), |status| status.peer() == "up");
+    pair.lab.sh(Host::Master, "kill -KILL $(cat /run/asterisk/asterisk.pid)").ok();
+    serves(Host::Slave);
+    let stands_by = |status: &Status| !holds(status) && status.services() == "stopped";
+    pair.await_status(Host::Master, "standing by", seconds(20.0), stands_by);
+
+    pair.lab.crash(Host::Slave);
+    serves(Host::Master);
+}
