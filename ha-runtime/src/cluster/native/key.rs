@@ -16,7 +16,7 @@ const MOST: u64 = 4096;
 const TAG: usize = 32;
 
 /// A beat and its tag.
-pub(super) const DATAGRAM: usize = BEAT_LENGTH + TAG;
+pub(in crate::cluster) const DATAGRAM: usize = BEAT_LENGTH + TAG;
 
 /// HMAC-SHA-256 with the pair's secret. Using it takes nothing from the heap.
 #[derive(Clone)]
@@ -80,7 +80,7 @@ impl Key {
     }
 
     /// The beat with its tag.
-    pub(super) fn seal(&self, beat: &[u8; BEAT_LENGTH]) -> [u8; DATAGRAM] {
+    pub(in crate::cluster) fn seal(&self, beat: &[u8; BEAT_LENGTH]) -> [u8; DATAGRAM] {
         let mut datagram = [0; DATAGRAM];
         let (head, tag) = datagram.split_at_mut(BEAT_LENGTH);
         head.copy_from_slice(beat);

@@ -1,14 +1,49 @@
 //! What others send, and what others do to the kernel's tables.
 
 use std::net::UdpSocket;
-use std::sync::Mutex;
 
+use ha_core::cluster::beat::{BEAT_LENGTH, Beat};
 use pnet::datalink::{self, Channel, Config};
 
 use super::*;
 
 /// Ethernet, IPv4 and UDP before a beat.
 const HEADERS: usize = 14 + 20 + 8;
+
+/// What the primary sends through the switch.
+struct Recorder {
+    ends: Arc<AtomicBool>,
+    records: JoinHandle<Vec<Vec<u8>>>,
+}
+
+impl Recorder {
+    fn start() -> Recorder {
+        let config = Config { read_timeout: Some(MILLI * 20), ..Config::default() };
+        let interface = datalink::interfaces().into_iter().find(|known| known.name == "port0").unwrap();
+        let Ok(Channel::Ethernet(_, mut frames)) = datalink::channel(&interface, config) else {
+            panic!("no channel")
+        };
+        let ends = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&ends);
+        let records = thread::spawn(move || {
+            let (from, port) = ([10, 9, 0, 1], PORT.to_be_bytes());
+            let mut datagrams = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                let Ok(frame) = frames.next() else { continue };
+                if frame.len() > HEADERS && frame[26..30] == from && frame[36..38] == port {
+                    datagrams.push(frame[HEADERS..].to_vec());
+                }
+            }
+            datagrams
+        });
+        Recorder { ends, records }
+    }
+
+    fn end(self) -> Vec<Vec<u8>> {
+        self.ends.store(true, Ordering::Relaxed);
+        self.records.join().unwrap()
+    }
+}
 
 #[test]
 fn a_node_with_another_key_is_not_heard() {
@@ -29,30 +64,12 @@ fn a_node_with_another_key_is_not_heard() {
 #[test]
 fn a_recording_of_a_dead_node_does_not_keep_the_other_from_serving() {
     beside_a_pair(FAST, |pair| {
-        let config = Config { read_timeout: Some(MILLI * 20), ..Config::default() };
-        let interface = datalink::interfaces().into_iter().find(|known| known.name == "port0").unwrap();
-        let Ok(Channel::Ethernet(_, mut frames)) = datalink::channel(&interface, config) else {
-            panic!("no channel")
-        };
-        let (recorded, ends) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (recording, ended) = (Arc::clone(&recorded), Arc::clone(&ends));
-        let recorder = thread::spawn(move || {
-            let port = PORT.to_be_bytes();
-            let from: [u8; 4] = [10, 9, 0, 1];
-            while !ended.load(Ordering::Relaxed) {
-                let Ok(frame) = frames.next() else { continue };
-                if frame.len() > HEADERS && frame[26..30] == from && frame[36..38] == port {
-                    recording.lock().unwrap().push(frame[HEADERS..].to_vec());
-                }
-            }
-        });
+        let recorder = Recorder::start();
         pair.serving();
         thread::sleep(Duration::from_secs(1));
         let begin = Instant::now();
         pair.unplug(PRIMARY);
-        ends.store(true, Ordering::Relaxed);
-        recorder.join().unwrap();
-        let recorded = std::mem::take(&mut *recorded.lock().unwrap());
+        let recorded = recorder.end();
         assert!(recorded.len() > 10, "{}", recorded.len());
 
         sh("ip addr add 10.9.0.1/32 dev br0");
@@ -115,5 +132,40 @@ fn an_address_that_somebody_takes_away_is_put_back() {
         pair.nodes[PRIMARY].machine.sh(&format!("ip addr del {VIP}/32 dev {WIRE}"));
         let took = pair.comes_to_answer(PRIMARY, Duration::from_secs(1));
         eprintln!("put back in {took:?}");
+    });
+}
+
+#[test]
+fn a_machine_that_was_set_back_begins_anew() {
+    beside_a_pair(FAST, |pair| {
+        let recorder = Recorder::start();
+        pair.start(PRIMARY);
+        thread::sleep(MILLI * 500);
+        let own_beat = |datagrams: Vec<Vec<u8>>| {
+            Beat::decode(&datagrams.last().expect("it beats")[..BEAT_LENGTH]).unwrap()
+        };
+        let before = own_beat(recorder.end());
+        assert_ne!(before.session, 0);
+
+        // the other node has heard what this one, set back, will only send in an hour
+        let told = Beat {
+            session: before.session ^ 1,
+            echo: before.session,
+            heard: before.number + Duration::from_secs(3600),
+            ..before
+        };
+        sh(&format!("ip addr add {}/32 dev br0", own(STANDBY)[0]));
+        pair.nodes[STANDBY].machine.sh(&format!("ip addr del {}/24 dev {WIRE}", own(STANDBY)[0]));
+        let socket = UdpSocket::bind((own(STANDBY)[0], PORT)).unwrap();
+        let recorder = Recorder::start();
+        wait_until("it is heard", || {
+            socket.send_to(&Key::new(KEY).seal(&told.encode()), (own(PRIMARY)[0], PORT)).unwrap();
+            let paths = pair.nodes[PRIMARY].engine().known().paths;
+            paths[0].heard_ago.is_some()
+        });
+        thread::sleep(MILLI * 500);
+        let after = own_beat(recorder.end());
+        assert!(![0, before.session].contains(&after.session), "another session: {after:?}");
+        assert!(after.able && after.link, "it was told again what it is: {after:?}");
     });
 }

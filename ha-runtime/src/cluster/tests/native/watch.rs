@@ -32,10 +32,8 @@ impl Watch {
     }
 
     /// Both have served, most of the time one of them did, and never both.
-    pub(super) fn end(self) {
-        self.ends.store(true, Ordering::Relaxed);
-        let asked = self.asking.join().unwrap();
-        let answers = self.hearing.join().unwrap();
+    pub(super) fn finds_one_at_a_time(self) {
+        let (asked, answers) = self.end();
         let by = |index: usize| answers.iter().filter(|by| by[index]).count();
         eprintln!("{asked} questions, answered by {:?}", [by(0), by(1)]);
         let both: Vec<usize> = (0..answers.len()).filter(|at| answers[*at] == [true; 2]).collect();
@@ -43,6 +41,26 @@ impl Watch {
         assert!(by(0) > 0 && by(1) > 0, "the address moved");
         assert!((by(0) + by(1)) * 5 > asked, "and was served");
     }
+
+    /// How many questions there were, and the answers.
+    fn end(self) -> (usize, Answers) {
+        self.ends.store(true, Ordering::Relaxed);
+        (self.asking.join().unwrap(), self.hearing.join().unwrap())
+    }
+}
+
+#[test]
+fn who_watches_sees_it_when_both_answer() {
+    beside_a_pair(FAST, |pair| {
+        for node in &pair.nodes {
+            node.machine.sh(&format!("ip addr add {VIP}/32 dev {WIRE}"));
+        }
+        let watch = Watch::begin(pair);
+        thread::sleep(MILLI * 500);
+        let (asked, answers) = watch.end();
+        let both = answers.iter().filter(|by| **by == [true; 2]).count();
+        assert!(both > asked / 2, "{both} of {asked}");
+    });
 }
 
 fn channel_of(name: &str) -> (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>) {
