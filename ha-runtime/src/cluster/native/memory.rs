@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -58,10 +59,34 @@ pub(super) fn speak(
                 });
             }
             if ended {
-                writer.within(PATIENCE, || Ok(()));
+                // the last word too: what follows it in the queue says when it is written
+                let (done, written) = sync_channel(1);
+                writer.within(Duration::ZERO, move || done.send(()).map_err(io::Error::other));
+                let _ = written.recv_timeout(PATIENCE);
                 return;
             }
             shared.voice.listen();
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_down_is_recalled_and_what_is_torn_counts_as_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = file(&Root::new(directory.path()).unwrap());
+        assert_eq!(recall(&file), Remembered::default());
+        let held = Remembered { epoch: 7, active: true };
+        let shared = Arc::new(Shared::new(&[], held).unwrap());
+        shared.end();
+        let voice = speak(shared, Arc::new(Notify::new()), file.clone(), Remembered::default()).unwrap();
+        voice.join().unwrap();
+        assert_eq!(recall(&file), held, "written before the thread that speaks has ended");
+        let text = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &text[..text.len() / 2]).unwrap();
+        assert_eq!(recall(&file), Remembered::default());
+    }
 }
