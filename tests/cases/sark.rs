@@ -56,3 +56,13 @@ fn a_crash_of_asterisk_and_one_of_the_whole_node_move_address_and_telephony() {
     pair.lab.crash(Host::Slave);
     serves(Host::Master);
 }
+
+#[test]
+fn a_node_that_leaves_the_pair_keeps_nothing_from_using_the_address() {
+    let Some(pair) = Pair::sark().settings(Settings::sark().fast_lease()).up() else { return };
+    let gates = |host: Host| pair.lab.sh(host, "nft list tables").ok();
+    assert!(gates(Host::Slave).contains("pbx_ha"), "{}", gates(Host::Slave));
+    pair.ha(Host::Slave, "configure disabled").ok();
+    wait::until("the gate is gone", seconds(10.0), || (!gates(Host::Slave).contains("pbx_ha")).then_some(()));
+    pair.await_status(Host::Master, "serving", seconds(20.0), holds);
+}

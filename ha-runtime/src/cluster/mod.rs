@@ -47,6 +47,9 @@ pub trait Cluster: Send {
     /// The engine ends: gives the address to the other node, or lets it go. Returns when that is done, about a lease and a
     /// margin later at most.
     fn leave(self: Box<Self>);
+
+    /// The same for a node that is in such a pair no more: nothing keeps the address from being used here otherwise.
+    fn dissolve(self: Box<Self>);
 }
 
 /// An address as it stands in packets and messages.

@@ -217,8 +217,10 @@ impl Driver {
             self.feed(Input::Cluster(View { held: false, ..view }));
         }
         self.spawn_reopening(move || {
-            if let Some(old) = old {
-                old.cluster.leave();
+            match old {
+                Some(old) if charter.is_none() => old.cluster.dissolve(),
+                Some(old) => old.cluster.leave(),
+                None => {}
             }
             match charter.map(|charter| Running::open(&opener, &context, charter)).transpose() {
                 Ok(running) => Reopened::Done(running),

@@ -34,7 +34,7 @@ use self::shared::{Order, Shared};
 use self::turn::Keeper;
 use super::Cluster;
 use super::address::AddressError;
-use super::gate::GateError;
+use super::gate::{Gate, GateError};
 use crate::clock::boottime;
 use crate::root::Root;
 
@@ -100,6 +100,8 @@ pub struct NativeCluster {
     changes: Arc<Notify>,
     /// Lease and margin.
     wait: Duration,
+    address: IpAddr,
+    interface: String,
     keeper: Option<JoinHandle<()>>,
     voice: Option<JoinHandle<()>>,
 }
@@ -115,6 +117,7 @@ impl NativeCluster {
         let shared = Arc::new(shared);
         shared.turned.set(Some(boottime()));
         let wait = setup.terms.lease + setup.terms.margin;
+        let (address, interface) = (setup.address, setup.interface.clone());
         let keeper = Keeper::new(setup, key, remembered, Arc::clone(&shared))?;
         let changes = Arc::new(Notify::new());
         let voice = memory::speak(Arc::clone(&shared), Arc::clone(&changes), file, remembered)
@@ -124,7 +127,15 @@ impl NativeCluster {
             .spawn(move || keeper.run())
             .inspect_err(|_| shared.end())
             .map_err(system("start a thread"))?;
-        Ok(NativeCluster { shared, changes, wait, keeper: Some(keeper), voice: Some(voice) })
+        Ok(NativeCluster {
+            shared,
+            changes,
+            wait,
+            address,
+            interface,
+            keeper: Some(keeper),
+            voice: Some(voice),
+        })
     }
 
     /// What there is to know beside the view.
@@ -204,6 +215,17 @@ impl Cluster for NativeCluster {
     fn leave(mut self: Box<Self>) {
         // an offer that nobody takes, and then what was let go and not taken
         self.end(Order::Leave, self.wait * 2);
+    }
+
+    fn dissolve(mut self: Box<Self>) {
+        self.end(Order::Leave, self.wait * 2);
+        // without it an address that is set by hand would be there and not be reached
+        if let Err(error) = Gate::new(self.address, &self.interface).and_then(Gate::remove) {
+            tracing::error!(
+                "the gate of {} stays closed until the machine is started anew: {error}",
+                self.address
+            );
+        }
     }
 }
 

@@ -97,6 +97,9 @@ impl Cluster for Hand {
         *self.0.view.lock().unwrap() = View::FIRST;
         self.0.left.fetch_add(1, Ordering::SeqCst);
     }
+    fn dissolve(self: Box<Self>) {
+        self.leave();
+    }
 }
 
 impl Hand {
