@@ -211,7 +211,7 @@ pub(crate) fn tools() -> PathBuf {
 }
 
 /// The program under test, of the profile that its caller was built with.
-pub(crate) fn program(product: Product) -> PathBuf {
+pub fn program(product: Product) -> PathBuf {
     let program = programs().join(product.program);
     assert!(program.is_file(), "no {}: `cargo build --workspace`", program.display());
     program

@@ -26,7 +26,7 @@ pub use builder::PairBuilder;
 pub use events::{Event, Moment};
 pub use ground::{ready, skip, skip_allowed};
 pub use host::{Host, Network};
-pub use lab::Lab;
+pub use lab::{Lab, program};
 pub use pair::Pair;
 pub use product::Product;
 pub use ran::Ran;

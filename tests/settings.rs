@@ -44,7 +44,7 @@ impl Settings {
     }
 
     /// As they stand on that node: where there is a cluster, it hears the other node on both networks.
-    pub(crate) fn on(self, host: Host) -> Settings {
+    pub fn on(self, host: Host) -> Settings {
         if !self.0.contains_key("cluster") {
             return self;
         }

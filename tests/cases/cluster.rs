@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ha_tests::{Host, Lab, VIP};
+use ha_tests::{Host, Lab, Product, Settings, VIP, program};
 
 /// An engine of a pair with one address, as the comparison drives it. Telephony is Asterisk's stand-in, under the unit's
 /// name: whatever gets the address starts it, whatever loses it stops it.
@@ -184,5 +184,72 @@ EOF
 
     fn processes(&self) -> &'static str {
         "p=$(cat /run/keepalived.pid); echo $p; pgrep -P $p"
+    }
+}
+
+/// The program under test, with its own cluster.
+pub(crate) struct Native {
+    pub(crate) name: &'static str,
+    pub(crate) settings: Settings,
+    /// Lease, margin and a beat.
+    pub(crate) notices_within: Duration,
+}
+
+impl Native {
+    pub(crate) fn default_terms() -> Native {
+        let notices_within = Duration::from_millis(1600);
+        Native { name: "sark-ha 1s/500ms/100ms", settings: Settings::sark(), notices_within }
+    }
+
+    pub(crate) fn fast_terms() -> Native {
+        let notices_within = Duration::from_millis(500);
+        let settings = Settings::sark().fast_lease();
+        Native { name: "sark-ha 300ms/150ms/50ms", settings, notices_within }
+    }
+}
+
+impl Engine for Native {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    fn program(&self) -> (&'static str, &'static str) {
+        ("/usr/sbin/nft", "nftables")
+    }
+
+    fn notices_within(&self) -> Duration {
+        self.notices_within
+    }
+
+    fn install(&self, lab: &Lab, host: Host) {
+        let (settings, program) = (self.settings.clone().on(host), program(Product::SARK));
+        let role = if host == Host::Master { "master" } else { "slave" };
+        let (program, peer, options) = (program.display(), host.peer().address(), Product::SARK.configure);
+        let script = format!(
+            r#"ln -sf {program} /usr/bin/sark-ha; umask 077; mkdir -p /etc/pbx-ha
+            cat > /etc/pbx-ha/pbx-ha.toml <<'EOF'
+{settings}
+EOF
+            echo 6c61622d6f6e6c792d6b65792d6f662d6e6f2d75736520616e79776865726521 > /etc/pbx-ha/cluster.key
+            umask 022; sark-ha configure {role} --remote {peer} {options}"#
+        );
+        lab.sh(host, &script).ok();
+    }
+
+    fn start(&self, lab: &Lab, host: Host) {
+        let run = "setsid sark-ha run </dev/null >>/run/lab/daemon.log 2>&1 & echo $! >/run/lab/daemon.pid";
+        lab.sh(host, &format!("cd /; {run}")).ok();
+    }
+
+    fn stop(&self, lab: &Lab, host: Host) {
+        self.signal(lab, host, "TERM");
+    }
+
+    fn switchover(&self, lab: &Lab, from: Host) {
+        lab.exec(from, &["sark-ha", "switchover"]).ok();
+    }
+
+    fn processes(&self) -> &'static str {
+        "cat /run/lab/daemon.pid"
     }
 }

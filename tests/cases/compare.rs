@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ha_tests::wait::{self, pass, seconds};
 use ha_tests::{Host, Lab, Moment, Probe, VipWatch, skip_allowed};
 
-use crate::cluster::{Engine, Heartbeat, Keepalived};
+use crate::cluster::{Engine, Heartbeat, Keepalived, Native};
 use crate::outcome::{HEAD, Outcome, row};
 
 /// What happens to the active node.
@@ -177,6 +177,18 @@ fn table(engine: &dyn Engine, runs: usize) {
 const KEEPALIVED: Keepalived = Keepalived { advert: Duration::from_millis(100) };
 const HEARTBEAT: Heartbeat =
     Heartbeat { keepalive: Duration::from_millis(200), deadtime: Duration::from_secs(2) };
+
+#[test]
+#[ignore = "the long form: ./check --long"]
+fn figures_of_our_own_cluster() {
+    table(&Native::default_terms(), 20);
+}
+
+#[test]
+#[ignore = "the long form: ./check --long"]
+fn figures_of_our_own_cluster_with_the_shortest_lease() {
+    table(&Native::fast_terms(), 20);
+}
 
 #[test]
 #[ignore = "the long form: ./check --long"]
