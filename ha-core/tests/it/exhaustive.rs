@@ -11,6 +11,63 @@ use rustc_hash::FxHashSet;
 
 use ProbeOutcome::{Lost, Reply};
 
+/// What can happen to the machine of any pair.
+pub(crate) const ANYWHERE: [Event; 9] = [
+    Event::Retry,
+    Event::Latch,
+    Event::Acknowledge,
+    Event::Maintenance(true),
+    Event::Maintenance(false),
+    Event::Observed(Observed::Running),
+    Event::Observed(Observed::Stopped),
+    Event::Done { succeeded: true },
+    Event::Done { succeeded: false },
+];
+
+/// What of a machine survives a restart of the engine.
+pub(crate) fn remembered<'a>(machine: &Machine, armed: &'a [Rung]) -> Remembered<'a> {
+    Remembered {
+        active: machine.active(),
+        armed,
+        hold_down: machine.hold_down(),
+        latched: machine.latched(),
+        maintenance: machine.maintenance(),
+        peer_yielded: machine.peer_yielded(),
+        observed: machine.services().observed(),
+    }
+}
+
+/// Every state that any sequence of these events and of restarts leads to; each step is checked.
+pub(crate) fn reach(
+    limits: &Limits,
+    starts: [Machine; 3],
+    events: &[Event],
+    restarted: impl Fn(&Machine) -> Machine,
+    check_step: impl Fn(&Machine, Event, &Machine, &[Intent]),
+) -> Vec<Machine> {
+    let mut seen: FxHashSet<Machine> = starts.iter().cloned().collect();
+    let mut queue: VecDeque<Machine> = starts.into();
+    let mut all = Vec::new();
+    while let Some(machine) = queue.pop_front() {
+        let mut go_to = |next: Machine| {
+            // nearly all are known: only a new one is worth a copy
+            if !seen.contains(&next) {
+                seen.insert(next.clone());
+                queue.push_back(next);
+            }
+        };
+        go_to(restarted(&machine));
+        for event in events {
+            let mut next = machine.clone();
+            let intents = next.step(limits, *event);
+            check_step(&machine, *event, &next, &intents);
+            go_to(next);
+        }
+        all.push(machine);
+    }
+    all
+}
+
 struct World {
     name: &'static str,
     limits: Limits,
@@ -49,22 +106,14 @@ fn worlds() -> Vec<World> {
 
 impl World {
     fn events(&self) -> Vec<Event> {
-        let mut events = vec![
-            Event::Retry,
-            Event::Latch,
-            Event::Acknowledge,
-            Event::Maintenance(true),
-            Event::Maintenance(false),
-            Event::Observed(Observed::Running),
-            Event::Observed(Observed::Stopped),
+        let mut events = ANYWHERE.to_vec();
+        events.extend([
             Event::Observed(Observed::Unknown),
-            Event::Done { succeeded: true },
-            Event::Done { succeeded: false },
             Event::TakeOver,
             Event::Yield,
             Event::Resume,
             Event::StandBy,
-        ];
+        ]);
         if self.limits.settles {
             events.extend([Event::Settled, Event::Held, Event::HoldDownOver]);
         }
@@ -86,18 +135,7 @@ impl World {
 
     fn restarted(&self, machine: &Machine) -> Machine {
         let armed: Vec<Rung> = machine.ladder().armed().collect();
-        self.start(
-            machine.role(),
-            &Remembered {
-                active: machine.active(),
-                armed: &armed,
-                hold_down: machine.hold_down(),
-                latched: machine.latched(),
-                maintenance: machine.maintenance(),
-                peer_yielded: machine.peer_yielded(),
-                observed: machine.services().observed(),
-            },
-        )
+        self.start(machine.role(), &remembered(machine, &armed))
     }
 
     /// Every state that any sequence of events leads to, restarts of the engine included.
@@ -105,27 +143,11 @@ impl World {
         let events = self.events();
         let starts = [Observed::Running, Observed::Stopped, Observed::Unknown]
             .map(|observed| self.start(role, &Remembered::fresh(role, observed)));
-        let mut seen: FxHashSet<Machine> = starts.iter().cloned().collect();
-        let mut queue: VecDeque<Machine> = starts.into();
-        let mut all = Vec::new();
-        while let Some(machine) = queue.pop_front() {
-            let mut go_to = |next: Machine| {
-                // nearly all are known: only a new one is worth a copy
-                if !seen.contains(&next) {
-                    seen.insert(next.clone());
-                    queue.push_back(next);
-                }
-            };
-            go_to(self.restarted(&machine));
-            for event in &events {
-                let mut next = machine.clone();
-                let intents = next.step(&self.limits, *event);
-                self.check_step(&machine, *event, &next, &intents);
-                go_to(next);
-            }
-            all.push(machine);
-        }
-        all
+        let restarted = |machine: &Machine| self.restarted(machine);
+        let check = |before: &Machine, event, after: &Machine, intents: &[Intent]| {
+            self.check_step(before, event, after, intents);
+        };
+        reach(&self.limits, starts, &events, restarted, check)
     }
 
     /// What must hold of one step.

@@ -1,14 +1,13 @@
 //! Every state and event of the machine of a pair that shares one address, and what must hold in each.
 
-use std::collections::VecDeque;
-
 use ha_core::ServiceState;
 use ha_core::health::Verdict;
 use ha_core::machine::{Cause, Event, Intent, Limits, Machine, Remembered, Shared};
 use ha_core::role::Role;
 use ha_core::services::Observed;
 use ha_core::transition::Address;
-use rustc_hash::FxHashSet;
+
+use crate::exhaustive::{ANYWHERE, reach, remembered};
 
 struct World {
     limits: Limits,
@@ -38,22 +37,14 @@ fn cluster(held: bool, peer: Verdict) -> Event {
 
 impl World {
     fn events(&self) -> Vec<Event> {
-        let mut events = vec![
-            Event::Retry,
-            Event::Latch,
-            Event::Acknowledge,
-            Event::Maintenance(true),
-            Event::Maintenance(false),
-            Event::Observed(Observed::Running),
-            Event::Observed(Observed::Stopped),
-            Event::Done { succeeded: true },
-            Event::Done { succeeded: false },
+        let mut events = ANYWHERE.to_vec();
+        events.extend([
             Event::HandOver,
             Event::NotTaken,
             Event::AskAgain,
             Event::Forgive,
             Event::Cluster { held: true, peer: Verdict::Down, isolated: true },
-        ];
+        ]);
         for held in [true, false] {
             events.extend([Verdict::Up, Verdict::Degraded, Verdict::Down].map(|peer| cluster(held, peer)));
         }
@@ -70,16 +61,7 @@ impl World {
     }
 
     fn restarted(&self, machine: &Machine) -> Machine {
-        let remembered = Remembered {
-            active: machine.active(),
-            armed: &[],
-            hold_down: machine.hold_down(),
-            latched: machine.latched(),
-            maintenance: machine.maintenance(),
-            peer_yielded: machine.peer_yielded(),
-            observed: machine.services().observed(),
-        };
-        Machine::new(&self.limits, machine.role(), 0, &remembered)
+        Machine::new(&self.limits, machine.role(), 0, &remembered(machine, &[]))
     }
 
     fn reachable(&self, role: Role) -> Vec<Machine> {
@@ -88,26 +70,7 @@ impl World {
             let remembered = Remembered { active: false, ..Remembered::fresh(role, observed) };
             Machine::new(&self.limits, role, 0, &remembered)
         });
-        let mut seen: FxHashSet<Machine> = starts.iter().cloned().collect();
-        let mut queue: VecDeque<Machine> = starts.into();
-        let mut all = Vec::new();
-        while let Some(machine) = queue.pop_front() {
-            let mut go_to = |next: Machine| {
-                if !seen.contains(&next) {
-                    seen.insert(next.clone());
-                    queue.push_back(next);
-                }
-            };
-            go_to(self.restarted(&machine));
-            for event in &events {
-                let mut next = machine.clone();
-                let intents = next.step(&self.limits, *event);
-                check_step(&machine, *event, &next, &intents);
-                go_to(next);
-            }
-            all.push(machine);
-        }
-        all
+        reach(&self.limits, starts, &events, |machine| self.restarted(machine), check_step)
     }
 
     /// The cluster goes on saying the same, actions succeed, waits end.
