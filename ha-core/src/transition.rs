@@ -116,10 +116,10 @@ pub enum Guard {
 }
 
 impl Guard {
-    /// All of them.
+    /// All of them; maintenance is the first, because rows speak of all the others together.
     pub const ALL: [Guard; 14] = [
-        Guard::Clear,
         Guard::Maintenance,
+        Guard::Clear,
         Guard::Asking,
         Guard::Isolated,
         Guard::Settling,

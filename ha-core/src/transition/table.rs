@@ -38,21 +38,7 @@ const DEGRADED: &[Verdict] = &[Verdict::Degraded];
 const EVERY: &[Guard] = &Guard::ALL;
 const CLEAR: &[Guard] = &[Guard::Clear];
 /// Anything but maintenance.
-pub(super) const WORKING: &[Guard] = &[
-    Guard::Clear,
-    Guard::Asking,
-    Guard::Isolated,
-    Guard::Settling,
-    Guard::Yielded,
-    Guard::Latched,
-    Guard::Policy,
-    Guard::HoldDown,
-    Guard::Hold,
-    Guard::Refused,
-    Guard::Died,
-    Guard::DiedAlone,
-    Guard::DiedForGood,
-];
+pub(super) const WORKING: &[Guard] = EVERY.split_at(1).1;
 
 /// `R(id, roles, address, active, from, to, guards, move, sentence)`, so that a row is a line.
 macro_rules! rules {
