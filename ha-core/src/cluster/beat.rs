@@ -94,6 +94,11 @@ impl Beat {
         (self.epoch, self.was_active, self.rank)
     }
 
+    /// Whether the sender could be given the address now.
+    pub fn could_take(&self) -> bool {
+        self.able && self.link && !self.maintenance
+    }
+
     /// Fixed length, big-endian, in the order of the fields.
     pub fn encode(&self) -> [u8; BEAT_LENGTH] {
         let mut bytes = [0; BEAT_LENGTH];

@@ -293,8 +293,7 @@ impl Native {
         let now = self.last_event;
         let peer = match &self.peer {
             Some(peer) if now.saturating_sub(peer.heard) < self.wait() => {
-                let could = peer.beat.able && peer.beat.link && !peer.beat.maintenance && !peer.beat.carrying;
-                if could { Verdict::Up } else { Verdict::Degraded }
+                if peer.beat.could_take() && !peer.beat.carrying { Verdict::Up } else { Verdict::Degraded }
             }
             Some(_) => Verdict::Down,
             None if now.saturating_sub(self.floor) < self.wait() => Verdict::Unknown,
@@ -411,12 +410,12 @@ impl Native {
         }
         // another session of the other node is a newer one when it has heard what the last one had not; what was
         // recorded, or was long on its way, has not
-        let newer = || self.acknowledged.is_none_or(|(number, _)| beat.heard > number);
-        if beat.echo != self.session || !(same || self.peer.is_none() || newer()) {
+        let heard_more = self.acknowledged.is_none_or(|(number, _)| beat.heard > number);
+        if beat.echo != self.session || !(same || self.peer.is_none() || heard_more) {
             return self.strange(beat, received);
         }
         self.stranger = None;
-        if self.acknowledged.is_none_or(|(number, _)| beat.heard > number) {
+        if heard_more {
             self.acknowledged = Some((beat.heard, now));
         }
         let before = self.peer.replace(Peer { beat, heard: received });

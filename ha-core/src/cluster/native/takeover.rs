@@ -23,8 +23,7 @@ impl Native {
             (Phase::Gives { closed, since, .. }, Act::Claims) => {
                 self.phase = Phase::Gives { claim: beat.number, closed, since };
                 if closed {
-                    self.granted = beat.number;
-                    send(out);
+                    self.grant(beat.number, out);
                 }
             }
             (Phase::Holds { offers: Some(since), .. }, Act::Claims) => {
@@ -32,10 +31,10 @@ impl Native {
                 out.push(Action::Close);
                 out.push(Action::Drop);
             }
-            (Phase::Rests, Act::Claims) if !self.goes_before(&beat) => self.grant(&beat, out),
+            (Phase::Rests, Act::Claims) if !self.goes_before(&beat) => self.grant(beat.number, out),
             (Phase::Claims { .. }, Act::Claims) if !self.goes_before(&beat) => {
                 self.phase = Phase::Rests;
-                self.grant(&beat, out);
+                self.grant(beat.number, out);
             }
             (Phase::Claims { since }, _) if beat.granted >= since && self.is_fresh(now, beat.granted) => {
                 self.phase = Phase::Takes { by: By::Grant(beat.granted), asked_kernel: false };
@@ -52,8 +51,9 @@ impl Native {
         }
     }
 
-    fn grant(&mut self, beat: &Beat, out: &mut Vec<Action>) {
-        self.granted = beat.number;
+    /// The other node is let have the address for this claim.
+    fn grant(&mut self, claim: Stamp, out: &mut Vec<Action>) {
+        self.granted = claim;
         send(out);
     }
 
@@ -83,12 +83,9 @@ impl Native {
     }
 
     pub(super) fn closed(&mut self, out: &mut Vec<Action>) {
-        if let Phase::Gives { claim, closed, .. } = &mut self.phase
-            && !*closed
-        {
-            *closed = true;
-            self.granted = *claim;
-            send(out);
+        if let Phase::Gives { claim, closed: false, since } = self.phase {
+            self.phase = Phase::Gives { claim, closed: true, since };
+            self.grant(claim, out);
         }
     }
 
@@ -126,15 +123,13 @@ impl Native {
             Phase::Takes { .. } => {}
             Phase::Holds { offers: None, .. } => {
                 // the address' network is gone here and not there
-                let better =
-                    peer.is_some_and(|peer| peer.beat.link && peer.beat.able && !peer.beat.maintenance);
+                let better = peer.is_some_and(|peer| peer.beat.could_take());
                 if !self.link && better {
                     self.offer(now, out);
                 }
             }
             Phase::Holds { until, renewing, offers: Some(since) } => {
-                let refuses =
-                    peer.is_none_or(|peer| !peer.beat.able || !peer.beat.link || peer.beat.maintenance);
+                let refuses = peer.is_none_or(|peer| !peer.beat.could_take());
                 if refuses || now.saturating_sub(since) >= self.wait() {
                     self.phase = Phase::Holds { until, renewing, offers: None };
                     self.failed_handovers += 1;
