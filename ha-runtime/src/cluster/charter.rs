@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::cluster::beat::Rank;
+use ha_core::cluster::native::BOOT_WAIT;
 use ha_core::distribution::{Shared, Wish};
 use ha_core::{Role, RoleConfig};
 
 use super::Cluster;
-use super::native::{INITIAL_WAIT, Key, NativeCluster, Setup};
+use super::native::{Key, NativeCluster, Setup};
 use crate::configure;
 use crate::context::Context;
 use crate::report::Failure;
@@ -116,7 +117,7 @@ pub fn open(context: &Context, charter: &Charter) -> Result<Box<dyn Cluster>, Fa
         paths: if held.paths.is_empty() { vec![charter.peer] } else { held.paths.clone() },
         port: held.port,
         references: charter.references.clone(),
-        boot_wait: INITIAL_WAIT,
+        boot_wait: BOOT_WAIT,
     };
     let cluster = NativeCluster::start(setup, key, &context.root);
     Ok(Box::new(cluster.map_err(|error| Failure::environment(format!("[cluster]: {error}")))?))

@@ -41,7 +41,10 @@ pub trait Cluster: Send {
     /// (`safety.md` 5.8).
     fn turned(&self);
 
-    /// For `status`: an object. `runs` in it is false once the cluster ended by itself: then another is to be opened.
+    /// False once the cluster ended by itself: then another is to be opened.
+    fn runs(&self) -> bool;
+
+    /// For `status`: an object.
     fn facts(&self) -> serde_json::Value;
 
     /// The engine ends: gives the address to the other node, or lets it go. Returns when that is done, about a lease and a

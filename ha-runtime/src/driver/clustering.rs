@@ -133,6 +133,11 @@ impl Clustering {
 }
 
 impl Driver {
+    /// What this node says of itself. Nothing is carried between the nodes yet.
+    pub(super) fn standing(&self) -> Standing {
+        self.node.standing(false)
+    }
+
     /// Tells the node what is settled, if that is news.
     pub(super) fn hear_the_cluster(&mut self) {
         if let Some(view) = self.clustering.news() {
@@ -160,9 +165,7 @@ impl Driver {
 
     /// One that could not be had is tried again, and one that ended by a defect of its own begins anew.
     pub(super) fn recluster_if_there_is_none(&mut self) {
-        if let Some(ended) =
-            self.clustering.running.take_if(|running| running.cluster.facts()["runs"] == false)
-        {
+        if let Some(ended) = self.clustering.running.take_if(|running| !running.cluster.runs()) {
             tracing::error!(
                 "the cluster ended, which only a defect of this program can bring about: it begins anew"
             );
@@ -190,7 +193,7 @@ impl Driver {
             Reopened::AsItIs => {}
             Reopened::Done(running) => {
                 self.clustering.running = running;
-                self.clustering.stand(self.node.standing(false));
+                self.clustering.stand(self.standing());
                 alerts.clear(ALERT, "the cluster runs as it should");
             }
             Reopened::Failed(failure) => {
@@ -212,7 +215,7 @@ impl Driver {
         let (context, opener) = (self.context.clone(), Arc::clone(&self.clustering.opener));
         if let Some(old) = &old {
             // the other node takes over as from one that is gone, and telephony here ends with the address
-            old.cluster.standing(Standing { able: false, ..self.node.standing(false) });
+            old.cluster.standing(Standing { able: false, ..self.standing() });
             let view = old.cluster.view();
             self.feed(Input::Cluster(View { held: false, ..view }));
         }

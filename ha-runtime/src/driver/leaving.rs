@@ -24,7 +24,7 @@ impl Driver {
         let deadline = Instant::now() + PATIENCE;
         let cluster = running.cluster;
         let view = cluster.view();
-        cluster.standing(Standing { able: false, ..self.node.standing(false) });
+        cluster.standing(Standing { able: false, ..self.standing() });
         if let Err(error) = in_a_thread("cluster", move || cluster.leave()).await {
             // what holds the address ends with this process
             tracing::error!("the cluster did not leave: {error}");

@@ -306,7 +306,7 @@ impl Driver {
         for output in outputs {
             self.perform(output);
         }
-        self.clustering.stand(self.node.standing(false));
+        self.clustering.stand(self.standing());
         handover::answer_waiters(&self.node, &mut self.waiters);
         self.follow();
         self.lower_fence();

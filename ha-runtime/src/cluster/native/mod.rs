@@ -24,7 +24,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ha_core::cluster::beat::Rank;
-use ha_core::cluster::native::{BOOT_WAIT, Config, PROBE_WAIT};
+use ha_core::cluster::native::{Config, PROBE_WAIT};
 use ha_core::cluster::{Standing, Terms, View};
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -55,7 +55,8 @@ pub struct Setup {
     pub port: u16,
     /// Hosts that always answer, asked through the interface. None: this node never knows that it is cut off.
     pub references: Vec<IpAddr>,
-    /// How long a node that hears nobody after its start waits; [`BOOT_WAIT`] but for tests.
+    /// How long a node that hears nobody after its start waits; [`BOOT_WAIT`](ha_core::cluster::native::BOOT_WAIT) but for
+    /// tests.
     pub boot_wait: Duration,
 }
 
@@ -70,9 +71,6 @@ impl Setup {
         }
     }
 }
-
-/// `Setup::boot_wait`, as the documents have it.
-pub const INITIAL_WAIT: Duration = BOOT_WAIT;
 
 /// Why the cluster does not start. The gate is closed then, if it could be built.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +144,7 @@ impl NativeCluster {
         let remembered = shared.remembered();
         Facts {
             kind: "native",
-            runs: !shared.ended.load(Ordering::Acquire),
+            runs: self.runs(),
             act: shared.act(),
             epoch: remembered.epoch,
             lease_left: shared.held_until.get().map(|until| until.saturating_sub(now).as_secs_f64()),
@@ -208,6 +206,10 @@ impl Cluster for NativeCluster {
         self.shared.turned.set(Some(boottime()));
     }
 
+    fn runs(&self) -> bool {
+        !self.shared.ended.load(Ordering::Acquire)
+    }
+
     fn facts(&self) -> serde_json::Value {
         serde_json::to_value(self.known()).unwrap_or_default()
     }
@@ -217,14 +219,12 @@ impl Cluster for NativeCluster {
         self.end(Order::Leave, self.wait * 2);
     }
 
-    fn dissolve(mut self: Box<Self>) {
-        self.end(Order::Leave, self.wait * 2);
+    fn dissolve(self: Box<Self>) {
+        let (address, interface) = (self.address, self.interface.clone());
+        self.leave();
         // without it an address that is set by hand would be there and not be reached
-        if let Err(error) = Gate::new(self.address, &self.interface).and_then(Gate::remove) {
-            tracing::error!(
-                "the gate of {} stays closed until the machine is started anew: {error}",
-                self.address
-            );
+        if let Err(error) = Gate::new(address, &interface).and_then(Gate::remove) {
+            tracing::error!("the gate of {address} stays closed until the machine is started anew: {error}");
         }
     }
 }

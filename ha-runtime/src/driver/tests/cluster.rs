@@ -90,8 +90,11 @@ impl Cluster for Hand {
     fn turned(&self) {
         self.0.turned.fetch_add(1, Ordering::SeqCst);
     }
+    fn runs(&self) -> bool {
+        !self.0.ended.load(Ordering::SeqCst)
+    }
     fn facts(&self) -> serde_json::Value {
-        serde_json::json!({ "epoch": 7, "runs": !self.0.ended.load(Ordering::SeqCst) })
+        serde_json::json!({ "epoch": 7, "runs": self.runs() })
     }
     fn leave(self: Box<Self>) {
         *self.0.view.lock().unwrap() = View::FIRST;
