@@ -154,11 +154,13 @@ hexec() { # HOST CMD...
       HOME=/root LANG=C.UTF-8 TERM=dumb "$@" )
 }
 
-crash() { # power failure: carrier first, then every process at once
-  local h=$1
+crash() { # power failure: no process runs on to see the carrier go, and no farewell of a killed one reaches the wire
+  local h=$1 i
+  echo 1 > "$(cg "$h")/cgroup.freeze"
+  for i in $(seq 100); do grep -q "frozen 1" "$(cg "$h")/cgroup.events" && break; sleep 0.002; done
   ip -n "$SW" link set "p-$h" down; ip -n "$SW" link set "q-$h" down
   echo 1 > "$(cg "$h")/cgroup.kill"
-  local i; for i in $(seq 100); do grep -q "populated 0" "$(cg "$h")/cgroup.events" && break; sleep 0.01; done
+  for i in $(seq 100); do grep -q "populated 0" "$(cg "$h")/cgroup.events" && break; sleep 0.01; done
   rm -f "$LAB_DIR/$h/pid"
   ip netns del "$(netof "$h")"            # the kernel's state goes too: addresses, sockets, arp, VIP
   ip -n "$SW" link del "p-$h" 2>/dev/null; ip -n "$SW" link del "q-$h" 2>/dev/null; :
