@@ -134,6 +134,14 @@ impl Pair {
         wait::until("the killed daemon is gone", seconds(5.0), || (!self.daemon_runs(host)).then_some(()));
     }
 
+    /// What the unit has systemd run after the daemon has ended, however it did.
+    pub fn clear_up_after_daemon(&self, host: Host) {
+        for line in self.product.unit.lines().filter_map(|line| line.strip_prefix("ExecStopPost=")) {
+            let command = line.strip_prefix('-').unwrap_or(line);
+            self.lab.sh(host, command);
+        }
+    }
+
     /// Whether the daemon's process exists.
     pub fn daemon_runs(&self, host: Host) -> bool {
         self.lab.sh(host, "kill -0 $(cat /run/lab/daemon.pid)").succeeded()

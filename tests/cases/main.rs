@@ -23,6 +23,7 @@ macro_rules! for_every_product {
 
 mod address;
 mod asterisk;
+mod boots;
 mod changes;
 mod cluster;
 mod commit;
@@ -43,3 +44,4 @@ mod outcome;
 mod sark;
 mod telephony;
 mod vip;
+mod wires;

@@ -188,10 +188,12 @@ impl Keeper {
             Action::Announce => drop(self.announcer().map(Announcer::announce)),
             Action::Permit => self.permit = true,
             Action::Grant { lasts, first } => {
+                call("grant");
                 let granted = if first { self.gate.open(lasts) } else { self.gate.renew(lasts) };
                 if matches!(granted, Err(GateError::Refused(_))) {
                     self.shared.refused.up();
                 }
+                call("granted");
                 self.agenda.push_back(Event::Granted(granted.is_ok()));
             }
             Action::Close => {
@@ -246,8 +248,11 @@ impl Keeper {
         }
         self.permit = false;
         self.permitted = boottime();
+        call("permit");
         let permitted = self.gate.permit(self.setup.terms.permit).is_ok();
+        call("clock");
         let now = boottime();
+        call("drain");
         self.hear();
         self.tell_at(now, Event::Permitted(permitted));
     }
@@ -370,6 +375,13 @@ impl Keeper {
             self.agenda.push_back(Event::Link(self.address.link().carrier));
         }
     }
+}
+
+/// Between any two of these calls the machine may stand still; a test has it do so.
+#[inline]
+fn call(_name: &str) {
+    #[cfg(test)]
+    crate::cluster::tests::native::process::call(_name);
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {

@@ -5,7 +5,7 @@ mod address;
 mod announce;
 mod engine;
 mod gate;
-mod native;
+pub(super) mod native;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Command, Output};

@@ -3,6 +3,8 @@
 mod exclusive;
 mod foreign;
 mod moves;
+pub(in crate::cluster) mod process;
+mod stops;
 mod watch;
 
 use std::path::PathBuf;
