@@ -209,7 +209,9 @@ pub struct Native {
     peer: Option<Peer>,
     stranger: Option<Stranger>,
     surroundings: Surroundings,
-    /// This engine's start, or the last time that it slept or lost its gate: no wait began before.
+    /// This engine's start.
+    started: Stamp,
+    /// That, or the last time that it slept or lost its gate: no wait began before.
     floor: Stamp,
     /// The newest own beat that was acknowledged, and when that was heard.
     acknowledged: Option<(Stamp, Stamp)>,
@@ -246,6 +248,7 @@ impl Native {
             peer: None,
             stranger: None,
             surroundings: Surroundings { answered: None, since: now, asked: None, unanswered: None },
+            started: now,
             floor: now,
             acknowledged: None,
             granted: Duration::ZERO,
@@ -291,6 +294,9 @@ impl Native {
     /// For the node's table.
     pub fn view(&self) -> View {
         let now = self.last_event;
+        if !self.has_settled(now) {
+            return View::FIRST;
+        }
         let peer = match &self.peer {
             Some(peer) if now.saturating_sub(peer.heard) < self.wait() => {
                 if peer.beat.could_take() && !peer.beat.carrying { Verdict::Up } else { Verdict::Degraded }
@@ -305,6 +311,15 @@ impl Native {
             isolated: peer == Verdict::Down && self.is_cut_off(now),
             failed_handovers: self.failed_handovers,
         }
+    }
+
+    /// Whether it is said where the address is. An engine that was started anew, be it after a crash, gets the address back
+    /// within moments if it is this node's; nobody is told before that it is not here, or telephony that still runs would be
+    /// stopped for those moments. It ends when either node has the address, or when it would have come.
+    fn has_settled(&self, now: Stamp) -> bool {
+        let holds = |act| matches!(act, Act::Holds | Act::Offers);
+        let there = self.peer.is_some_and(|peer| holds(peer.beat.act));
+        holds(self.act()) || there || now.saturating_sub(self.started) >= self.wait()
     }
 
     /// When [`Event::Tick`] is wanted.

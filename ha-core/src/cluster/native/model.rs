@@ -514,6 +514,8 @@ impl Native {
         if let Phase::Claims { since } = &mut self.phase {
             at_most(since, 2);
         }
+        // only what the engine is told depends on it
+        self.started = Duration::ZERO;
         at_most(&mut self.last_event, 3);
         // every turn begins with them, and is a beat later
         self.renews_at = Duration::ZERO;

@@ -86,6 +86,37 @@ fn outside_the_assumption_both_serve_and_the_lower_epoch_lets_go_within_a_beat_o
 }
 
 #[test]
+fn a_holder_that_was_started_anew_says_nothing_of_the_address_until_it_has_it_again() {
+    let mut pair = Pair::in_peace(default_terms(), [0, 0]);
+    pair.kill(0);
+    pair.run(MS * 200);
+    pair.boot(0);
+    let view = |pair: &Pair, index: usize| pair.hosts[index].engine.as_ref().map(Native::view);
+    let mut waited = Duration::ZERO;
+    while view(&pair, 0) == Some(View::FIRST) {
+        pair.step();
+        waited += MS * 5;
+    }
+    assert!(
+        view(&pair, 0).is_some_and(|view| view.held),
+        "telephony would be stopped for moments: {pair:#?}"
+    );
+    assert!(waited < MS * 500, "{waited:?}");
+
+    // who comes back to a holder hears that at once, and who comes back to nobody in time
+    pair.kill(1);
+    pair.boot(1);
+    let peer_was_heard = |pair: &Pair| view(pair, 1).is_some_and(|view| view.peer != Verdict::Unknown);
+    assert!(pair.until(SECOND, peer_was_heard) < MS * 300);
+    pair.crash(0);
+    pair.crash(1);
+    pair.boot(1);
+    let alone = pair.until(SECOND * 2, peer_was_heard);
+    assert!(alone >= MS * 1400, "{alone:?}");
+    assert_eq!(view(&pair, 1).map(|view| (view.held, view.peer)), Some((false, Verdict::Down)));
+}
+
+#[test]
 fn a_planned_handover_takes_a_moment_and_comes_back() {
     let mut pair = Pair::in_peace(default_terms(), [0, 0]);
     pair.tell(0, Event::HandOver);
