@@ -8,6 +8,7 @@ mod edge;
 mod followers;
 mod history;
 mod keys;
+mod log;
 mod look;
 mod progress;
 mod script;
@@ -21,9 +22,11 @@ use clap::{CommandFactory, FromArgMatches};
 use ha_core::Distribution;
 use ha_core::profile::Follower;
 use serde_json::json;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::report::Verdict;
 use args::Arguments;
+use log::Log;
 
 pub(crate) use agent::run as agent;
 pub(crate) use history::decisions;
@@ -65,13 +68,17 @@ pub fn main(distribution: &'static dyn Distribution) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    log_to_stderr(&arguments);
+    let log = log_to_stderr(&arguments);
     let as_json = arguments.json;
     let verdict = verbs::run(distribution, arguments);
+    if let Some(log) = log {
+        log.end();
+    }
     finish(&verdict, as_json, quiet_success)
 }
 
-fn log_to_stderr(arguments: &Arguments) {
+/// Returns what a daemon's lines wait in: an engine's loop does not wait for whoever reads them.
+fn log_to_stderr(arguments: &Arguments) -> Option<Log> {
     use tracing_subscriber::filter::LevelFilter;
     let daemon = arguments.verb.is_daemon();
     let level = match (arguments.quiet, arguments.verbose) {
@@ -81,13 +88,19 @@ fn log_to_stderr(arguments: &Arguments) {
         (false, 1) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };
+    let log = if daemon { Log::start(std::io::stderr()).ok() } else { None };
+    let writer = match &log {
+        Some(log) => BoxMakeWriter::new(log.clone()),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // colours are a feature of the subscriber that is not built in: asking for them is an error
         .with_ansi(false)
         .with_target(false)
         .init();
+    log
 }
 
 fn finish(verdict: &Verdict, as_json: bool, quiet_success: bool) -> ExitCode {
