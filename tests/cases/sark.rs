@@ -1,7 +1,7 @@
 //! A pair that shares one address, with the native cluster: telephony is where the address is.
 
 use ha_tests::wait::{self, seconds};
-use ha_tests::{Host, Pair, Settings, Status};
+use ha_tests::{Host, Moment, Pair, Settings, Status};
 
 fn holds(status: &Status) -> bool {
     status.document()["address"]["held"] == true
@@ -27,6 +27,15 @@ fn telephony_goes_with_the_address_by_request_and_when_the_daemon_ends() {
     serves(Host::Master);
     let status = pair.status(Host::Master);
     assert_eq!(status.word("/address/vip"), "10.77.0.100");
+
+    // as a reload of Debian's nftables does
+    let (epoch, flushed) = (status.document()["cluster"]["epoch"].clone(), Moment::now());
+    pair.lab.exec(Host::Master, &["nft", "flush", "ruleset"]).ok();
+    let mended = |status: &Status| holds(status) && status.document()["cluster"]["gate_lost"] == 1;
+    let status = pair.await_status(Host::Master, "aware of the flush", seconds(5.0), mended);
+    assert_eq!(status.document()["cluster"]["epoch"], epoch, "the address was let go");
+    pair.lab.exec(Host::Master, &["nft", "list", "table", "inet", "pbx_ha"]).ok();
+    pair.assert_untouched(Host::Master, flushed);
     assert!(status.word("/cluster/assumption").contains("at least one direction of one path"), "{status:?}");
 
     pair.signal_daemon(Host::Master, "TERM");

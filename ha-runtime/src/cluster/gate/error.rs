@@ -42,16 +42,18 @@ impl std::fmt::Display for Spent {
     }
 }
 
-/// Something was done to the gate that this process did not do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Something was done to the gate that this process did not do; the worse the later.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disturbance {
-    /// A table was changed or taken away.
+    /// A table of the plain copy was changed or taken away; the owned copy is as it was made.
     Changed {
         /// By which process; 0: the kernel itself, as when the interface goes.
         process: u32,
         /// That process's name, as `ps` has it.
         name: String,
     },
+    /// The owned copy was changed, which only the kernel itself can do.
+    Undone,
     /// More was told than there was room for: what was done is not known.
     Unheard,
 }

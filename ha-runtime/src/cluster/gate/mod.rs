@@ -82,12 +82,19 @@ impl Gate {
     /// gate does without that; see [`Gate::stops_raw_announcements`]. Tables that have an owner came with Linux 5.12: without them
     /// there is no gate.
     pub fn build(&mut self) -> Result<(), GateError> {
-        self.change_tables("build the gate", Gate::put_new)
+        self.change_tables("build the gate", |gate| gate.put_new(|_| true))
+    }
+
+    /// Makes the plain copy anew, closed, after somebody has changed it or taken it away, and leaves the owned one as it is:
+    /// what was closed is closed at every moment, and what the owned copy lets through waits for [`Gate::reopen`].
+    pub fn mend(&mut self) -> Result<(), GateError> {
+        self.put_new(|table| !table.owned);
+        self.commit("mend the gate")
     }
 
     /// Takes both copies away: nothing keeps the address closed any more.
     pub fn remove(mut self) -> Result<(), GateError> {
-        self.change_tables("remove the gate", Gate::put_absent)
+        self.change_tables("remove the gate", |gate| gate.put_absent(|_| true))
     }
 
     /// Whether also an ARP announcement that was put together in this process is dropped while the gate is closed. If
@@ -114,6 +121,14 @@ impl Gate {
     /// Has an open gate stay open for `lease` from now. Spends the permit.
     pub fn renew(&mut self, lease: Duration) -> Result<(), GateError> {
         self.grant(lease, Transaction::delete)
+    }
+
+    /// Has a gate that was [mended](Gate::mend) be open for `lease` from now, if the owned copy still is. Spends the permit.
+    pub fn reopen(&mut self, lease: Duration) -> Result<(), GateError> {
+        self.grant(lease, |transaction, table, set, key| match table.owned {
+            true => transaction.delete(table, set, key),
+            false => transaction.flush(table, set),
+        })
     }
 
     /// Closes the gate now, and makes the permit void. What is not there any more is not missed.
@@ -157,13 +172,14 @@ impl Gate {
     pub fn disturbance(&mut self) -> Result<Option<Disturbance>, GateError> {
         let own = self.socket.port();
         let mut found = None;
-        let mut ours = false;
+        // which copy the transaction is about whose news are being read; the owned one counts more
+        let mut ours = None;
         loop {
             let bytes = match self.news.receive() {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
                 Err(Errno::NOBUFS) => {
-                    found = Some(Disturbance::Unheard);
+                    found = found.max(Some(Disturbance::Unheard));
                     continue;
                 }
                 Err(errno) => {
@@ -175,17 +191,23 @@ impl Gate {
             };
             for message in messages(bytes).filter(|message| message.port != own) {
                 match nft::news(&message) {
-                    Some(News::Of(table)) => ours |= NAMES.iter().any(|(name, _)| *name == table),
-                    Some(News::By(process, name)) if ours => {
-                        ours = false;
-                        found = found.or(Some(Disturbance::Changed { process, name: name.to_owned() }));
+                    Some(News::Of(table)) => {
+                        let copy = NAMES.into_iter().find(|(name, _)| *name == table);
+                        ours = ours.max(copy.map(|(_, owned)| owned));
                     }
-                    Some(News::By(..)) | None => {}
+                    Some(News::By(process, name)) => {
+                        let done = ours.take().map(|owned| match owned {
+                            true => Disturbance::Undone,
+                            false => Disturbance::Changed { process, name: name.to_owned() },
+                        });
+                        found = found.max(done);
+                    }
+                    None => {}
                 }
             }
         }
         // the end of the news of a transaction may itself have been lost
-        Ok(found.or(ours.then_some(Disturbance::Unheard)))
+        Ok(found.max(ours.map(|_| Disturbance::Unheard)))
     }
 
     fn grant(
@@ -244,18 +266,18 @@ impl Gate {
         }
     }
 
-    fn put_absent(&mut self) {
+    fn put_absent(&mut self, which: fn(&Table) -> bool) {
         self.transaction.begin();
-        for &table in &self.tables {
+        for &table in self.tables.iter().filter(|table| which(table)) {
             // only what is there can be deleted
             self.transaction.table(table);
             self.transaction.delete_table(table);
         }
     }
 
-    fn put_new(&mut self) {
-        self.put_absent();
-        for &table in &self.tables {
+    fn put_new(&mut self, which: fn(&Table) -> bool) {
+        self.put_absent(which);
+        for &table in self.tables.iter().filter(|table| which(table)) {
             self.transaction.table(table);
             self.transaction.set(table, LEASE, &self.key);
             for chain in self.chains.iter().filter(|chain| chain.family == table.family) {
@@ -263,7 +285,7 @@ impl Gate {
                 chain.rules.iter().for_each(|steps| self.transaction.rule(table, chain.name, steps));
             }
         }
-        for &table in permitting(&self.tables) {
+        for &table in permitting(&self.tables).filter(|table| which(table)) {
             self.transaction.set(table, PERMIT, &self.key);
         }
     }

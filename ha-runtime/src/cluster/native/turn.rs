@@ -20,7 +20,7 @@ use super::{Setup, StartError, realtime};
 use crate::clock::boottime;
 use crate::cluster::address::Address;
 use crate::cluster::announce::Announcer;
-use crate::cluster::gate::{Gate, GateError};
+use crate::cluster::gate::{Disturbance, Gate, GateError};
 
 /// Datagrams that are read from a path in one go: as many as a socket has room for.
 const DRAIN: usize = 512;
@@ -259,18 +259,52 @@ impl Keeper {
 
     /// Somebody has taken the gate's tables away, or changed them.
     fn look_at_gate(&mut self) {
-        let lost = match self.gate.disturbance() {
-            Ok(disturbance) => disturbance.is_some(),
-            Err(_) => true,
-        };
+        let disturbance = self.gate.disturbance();
+        let lost = !matches!(disturbance, Ok(None));
         if lost {
             self.shared.gate_lost.up();
+        }
+        let has_owned = matches!(disturbance, Ok(Some(Disturbance::Changed { .. }))) && self.broken.is_none();
+        if has_owned && self.mend() {
+            return;
         }
         let again = self.broken.is_some_and(|tried| boottime() >= tried + AGAIN);
         if lost || again {
             self.rebuild();
             self.tell(Event::GateLost);
         }
+    }
+
+    /// Makes the plain copy anew while the owned one is there; false: that cannot be.
+    ///
+    /// The address is not withdrawn for it, nor let go, as it is where the owned copy may be gone as well (`safety.md` 5.5). A
+    /// packet must pass both copies, and nobody but the kernel can change the owned one: all the while the gate was open for
+    /// no longer than the lease in there. The plain copy is made closed, and opens by a grant like any other, with a permit
+    /// and the clock read after it: the kernel refuses it once the owned copy's lease has run out. It does not last longer
+    /// than what the address was held for before. Should this process die between the change and here, which takes the
+    /// owned copy along, the address runs out as it would have before it could be withdrawn.
+    fn mend(&mut self) -> bool {
+        if self.gate.mend().is_err() {
+            return false;
+        }
+        if self.machine.held_until().is_none() {
+            return true;
+        }
+        if self.gate.permit(self.setup.terms.permit).is_err() {
+            return false;
+        }
+        let now = boottime();
+        self.hear();
+        // what was heard may have made it let go: then both copies are closed
+        let Some(until) = self.machine.held_until() else { return true };
+        if now >= until {
+            return false;
+        }
+        let reopened = self.gate.reopen(until - now);
+        if matches!(reopened, Err(GateError::Refused(_))) {
+            self.shared.refused.up();
+        }
+        reopened.is_ok()
     }
 
     /// The address goes before the gate is made anew, closed.

@@ -225,7 +225,7 @@ fn changed_by_nft(gate: &mut Gate) {
             assert_eq!(name, "nft");
             true
         }
-        Some(Disturbance::Unheard) => panic!("it was heard"),
+        Some(worse @ (Disturbance::Undone | Disturbance::Unheard)) => panic!("{worse:?}"),
         None => false,
     });
 }
@@ -264,6 +264,46 @@ fn a_flush_of_all_rules_opens_nothing_and_is_told() {
         sh("nft delete table arp pbx_ha");
         gate.close().unwrap();
         assert!(!phone.reaches(VIP), "a missing table keeps no other one open");
+    });
+}
+
+#[test]
+fn a_mended_gate_opens_only_by_a_grant_and_while_the_owned_copys_lease_lives() {
+    beside_a_phone(|phone| {
+        let mut gate = gate(VIP);
+        sh(&format!("ip addr add {VIP}/32 dev {WIRE}"));
+        open(&mut gate, LONG);
+        phone.comes_to_reach(VIP);
+        for disturbance in [
+            "nft flush ruleset".to_owned(),
+            "nft delete table inet pbx_ha".to_owned(),
+            // it would never be closed again
+            format!(
+                "nft add element inet pbx_ha lease '{{ {VIP} timeout 1d }}' || nft flush set inet pbx_ha lease"
+            ),
+        ] {
+            sh(&disturbance);
+            changed_by_nft(&mut gate);
+            gate.mend().unwrap();
+            assert_eq!(gate.disturbance().unwrap(), None, "the repair is our own");
+            assert_eq!(gate.left().unwrap(), None, "{disturbance}");
+            assert!(!phone.reaches(VIP), "{disturbance}");
+            assert_eq!(refused(gate.reopen(LONG)), Spent::Permit);
+            gate.permit(PERMIT).unwrap();
+            gate.reopen(LONG).unwrap();
+            assert!(gate.left().unwrap().is_some());
+            phone.comes_to_reach(VIP);
+        }
+
+        // as after a pause
+        gate.close().unwrap();
+        open(&mut gate, LEASE);
+        sh("nft flush ruleset");
+        gate.mend().unwrap();
+        thread::sleep(LEASE + Duration::from_millis(10));
+        gate.permit(PERMIT).unwrap();
+        assert_eq!(refused(gate.reopen(LONG)), Spent::Lease, "it ran out in the owned copy");
+        assert!(!phone.reaches(VIP));
     });
 }
 

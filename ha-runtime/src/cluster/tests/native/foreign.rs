@@ -106,14 +106,19 @@ fn a_flush_of_all_rules_is_survived() {
     beside_a_pair(DEFAULT, |pair| {
         pair.serving();
         wait_until("the standby is ready", || pair.nodes[PRIMARY].engine().view().peer == Verdict::Up);
+        let epoch = pair.nodes[PRIMARY].engine().known().epoch;
         for round in 1..=3 {
             let begin = Instant::now();
             pair.nodes[PRIMARY].machine.sh("nft flush ruleset");
             wait_until("it is noticed", || pair.nodes[PRIMARY].engine().known().gate_lost == round);
             wait_until("the address answers", || who_answers().is_some());
             eprintln!("answered again {:?} after the flush", begin.elapsed());
-            wait_until("it is the one that served last", || who_answers() == Some(PRIMARY));
+            assert_eq!(who_answers(), Some(PRIMARY));
+            let tables = pair.nodes[PRIMARY].machine.sh("nft list tables");
+            assert!(tables.contains("inet pbx_ha\n") && tables.contains("inet pbx_ha_owned"), "{tables}");
         }
+        let (view, facts) = (pair.nodes[PRIMARY].engine().view(), pair.nodes[PRIMARY].engine().known());
+        assert!(view.held && facts.epoch == epoch, "it was never let go: {facts:#?}");
         // the standby's gate is closed again as well
         pair.nodes[STANDBY].machine.sh("nft flush ruleset");
         wait_until("it is noticed", || pair.nodes[STANDBY].engine().known().gate_lost == 1);
