@@ -74,4 +74,10 @@ fn a_node_that_leaves_the_pair_keeps_nothing_from_using_the_address() {
     pair.ha(Host::Slave, "configure disabled").ok();
     wait::until("the gate is gone", seconds(10.0), || (!gates(Host::Slave).contains("pbx_ha")).then_some(()));
     pair.await_status(Host::Master, "serving", seconds(20.0), holds);
+
+    // without a daemon, the program itself takes away what the dead one has left
+    pair.kill_daemon(Host::Master);
+    assert!(gates(Host::Master).contains("pbx_ha"), "{}", gates(Host::Master));
+    pair.ha(Host::Master, "configure disabled").ok();
+    assert_eq!(gates(Host::Master), "");
 }

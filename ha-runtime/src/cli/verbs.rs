@@ -7,6 +7,7 @@ use ha_core::distribution::{Synch, Wish};
 
 use super::args::{Action, Arguments, Part, Switch, Sync, Verb};
 use super::{agent, check, edge, followers, history, look, services};
+use crate::cluster;
 use crate::configure::{self, RoleRequest};
 use crate::context::Context;
 use crate::control::{self, Request};
@@ -145,7 +146,9 @@ fn configure(context: &Context, wanted: RoleRequest, dry_run: bool) -> Verdict {
     }
     let (role, notes) = configure::apply(context, &performer, &wanted)?;
     configure::record(context, &role)?;
-    Ok(configure::report(&role, notes))
+    let left = if role.peer().is_none() { cluster::release(context) } else { None };
+    let notes: Vec<String> = Some(notes).filter(|notes| !notes.is_empty()).into_iter().chain(left).collect();
+    Ok(configure::report(&role, notes.join("\n")))
 }
 
 fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool, json: bool) -> Verdict {

@@ -9,6 +9,7 @@ use ha_core::distribution::{Shared, Wish};
 use ha_core::{Role, RoleConfig};
 
 use super::Cluster;
+use super::gate::Gate;
 use super::native::{Key, NativeCluster, Setup};
 use crate::configure;
 use crate::context::Context;
@@ -95,6 +96,22 @@ impl Charter {
             }
         }
     }
+}
+
+/// A node that is in a pair no more, and on which no engine runs that would take its gate along: nothing is to keep the
+/// address from being used here otherwise. What a person should know, if it cannot be had.
+pub fn release(context: &Context) -> Option<String> {
+    let is_native = context.settings.cluster.as_ref().is_none_or(|cluster| match cluster.kind {
+        ClusterKind::Native(_) => true,
+        ClusterKind::Heartbeat(_) => false,
+    });
+    if !(context.profile().exclusive_address && context.root.is_machine() && is_native) {
+        return None;
+    }
+    let left = Gate::remove_left().err()?;
+    Some(format!(
+        "warning: the gate of the pair's address may stay closed until this machine is started anew: {left}"
+    ))
 }
 
 /// Opens a cluster: from here on it beats, and may hold the address. Blocks.

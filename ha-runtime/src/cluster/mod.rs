@@ -19,7 +19,7 @@ mod nft;
 #[cfg(test)]
 mod tests;
 
-pub use charter::{Charter, open};
+pub use charter::{Charter, open, release};
 
 /// Who settles which node has the address. Nothing here waits, but for [`Cluster::leave`].
 ///

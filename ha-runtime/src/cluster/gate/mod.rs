@@ -25,7 +25,7 @@
 mod error;
 mod rules;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -95,6 +95,16 @@ impl Gate {
     /// Takes both copies away: nothing keeps the address closed any more.
     pub fn remove(mut self) -> Result<(), GateError> {
         self.change_tables("remove the gate", |gate| gate.put_absent(|_| true))
+    }
+
+    /// The same for whatever gate an engine has left that is gone, of whichever address.
+    ///
+    /// # Errors
+    ///
+    /// [`GateError::Taken`]: an engine runs, and has it.
+    pub fn remove_left() -> Result<(), GateError> {
+        // IPv4's gate has a table in every family; no chain is made, so neither address nor interface matters
+        Gate::new(Ipv4Addr::UNSPECIFIED.into(), "")?.remove()
     }
 
     /// Whether also an ARP announcement that was put together in this process is dropped while the gate is closed. If

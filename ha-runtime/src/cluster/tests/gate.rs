@@ -308,6 +308,23 @@ fn a_mended_gate_opens_only_by_a_grant_and_while_the_owned_copys_lease_lives() {
 }
 
 #[test]
+fn what_an_engine_has_left_is_taken_away_by_a_program_without_one() {
+    beside_a_phone(|phone| {
+        sh(&format!("ip addr add {VIP}/32 dev {WIRE}"));
+        let present = gate(VIP);
+        assert!(matches!(Gate::remove_left(), Err(GateError::Taken)));
+        assert!(!phone.reaches(VIP));
+        drop(present);
+        wait_until("the owned copy goes with its socket", || !sh("nft list tables").contains("owned"));
+        assert!(!phone.reaches(VIP), "the plain copy stays");
+        Gate::remove_left().unwrap();
+        assert_eq!(sh("nft list tables"), "");
+        phone.comes_to_reach(VIP);
+        Gate::remove_left().unwrap();
+    });
+}
+
+#[test]
 fn somebody_elses_element_opens_one_copy_only() {
     beside_a_phone(|phone| {
         let mut gate = gate(VIP);
