@@ -19,7 +19,7 @@ fn main() -> ExitCode {
                 Err(error) => failed(&error, 1),
             }
         }
-        Ok(Word::Source) => failed(&"there is nothing to be fetched here", 3),
+        Ok(Word::Source | Word::Lookout) => failed(&"there is nothing to be fetched here", 3),
         Ok(Word::Relay) => match relay::run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, error.exit_status()),

@@ -12,6 +12,7 @@
 //! Cut before 4 nothing happens, after 4 all of it: the agent, the next replication, the slave's daemon or its takeover
 //! find the written decision and ask the server what became of the transaction.
 
+mod afar;
 mod afterwards;
 mod between;
 mod database;
@@ -46,6 +47,8 @@ use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Blame, Failure, Report, Verdict};
 use crate::sync::Progress;
+pub use afar::Afar;
+pub(crate) use afar::tell_of_changes;
 pub use files::{copying, trees};
 pub use job::{Ended, Job, Scope};
 pub use kept::{Kept, OnChange};
@@ -112,7 +115,7 @@ pub async fn run(
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Ended {
     if context.settings.replication.flow.is_pull() {
-        return fetch::run(context, job).await;
+        return fetch::run(context, kept, job).await;
     }
     let lock = {
         let root = context.root.clone();

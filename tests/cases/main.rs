@@ -41,6 +41,7 @@ mod line;
 mod links;
 mod long;
 mod outcome;
+mod pull;
 mod sark;
 mod telephony;
 mod vip;

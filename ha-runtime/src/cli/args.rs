@@ -66,6 +66,9 @@ pub(crate) enum Verb {
     /// The far end that is fetched from, on stdin and stdout
     #[command(hide = true)]
     Source,
+    /// Tells, on stdout, of changes of what is fetched from here
+    #[command(hide = true)]
+    Lookout,
     /// Hand telephony to the slave, on purpose
     Switchover,
     /// Take telephony back from the slave

@@ -32,10 +32,11 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
     match &arguments.verb {
         Verb::Demo => return demo::run(distribution, arguments.json),
         Verb::DemoPart(part) if part.is_relay() => return agent::relay(),
-        Verb::Relay => return agent::relay(),
-        Verb::Agent if agent::word(Word::Agent)? == Word::Relay => return agent::relay(),
-        Verb::Source if agent::word(Word::Source)? == Word::Relay => return agent::relay(),
         _ => {}
+    }
+    let far = far_word(&arguments.verb)?;
+    if far == Some(Word::Relay) {
+        return agent::relay();
     }
     let root = Root::new(&arguments.root).map_err(|error| Failure::usage(format!("--root: {error}")))?;
     if !root.directory().is_dir() {
@@ -81,15 +82,11 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
         Verb::Services { action } => services::by_hand(&context, action == Action::Start, dry_run),
         Verb::Replicate(wanted) => replication(&context, &wanted, dry_run, arguments.json),
         Verb::SyncKey(wanted) => super::keys::sync(&context, wanted.accept_new, dry_run),
-        Verb::Agent => match agent::word(Word::Agent)? {
-            Word::Source => replicate::source(&context),
-            Word::Agent | Word::Relay => agent::run(&context),
+        Verb::Agent | Verb::Relay | Verb::Source | Verb::Lookout => match far {
+            Some(Word::Source) => replicate::source(&context),
+            Some(Word::Lookout) => replicate::tell_of_changes(&context),
+            Some(Word::Agent | Word::Relay) | None => agent::run(&context),
         },
-        Verb::Source => match agent::word(Word::Source)? {
-            Word::Agent => agent::run(&context),
-            Word::Source | Word::Relay => replicate::source(&context),
-        },
-        Verb::Relay => agent::relay(),
         Verb::Switchover => told(&context, &Request::Switchover, dry_run),
         Verb::Failback => told(&context, &Request::Failback, dry_run),
         Verb::Maintenance(wanted) => {
@@ -110,6 +107,18 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
         Verb::DemoPart(part) => demo::part(context, part),
         Verb::Simulate { file } => look::simulate(&context, &file),
     }
+}
+
+/// What the far end is started as: as its own verb says, or the near end's words where sshd has fixed the verb.
+fn far_word(verb: &Verb) -> Result<Option<Word>, Failure> {
+    let word = match verb {
+        Verb::Agent => Word::Agent,
+        Verb::Source => Word::Source,
+        Verb::Lookout => Word::Lookout,
+        Verb::Relay => return Ok(Some(Word::Relay)),
+        _ => return Ok(None),
+    };
+    agent::word(word).map(Some)
 }
 
 /// The async parts run on one thread.

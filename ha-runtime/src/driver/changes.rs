@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Driver, Message};
 use crate::context::Context;
-use crate::replicate::{Kept, Lookout, OnChange, Sight};
+use crate::replicate::{Afar, Kept, Lookout, OnChange, Sight};
 
 /// Between two looks at the tables.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -22,13 +22,20 @@ impl Driver {
     pub(super) fn keep_anew(&mut self) {
         self.kept = match self.why_no_change_is_told() {
             Some(_) => Kept::default(),
-            None => Kept::looking_out(Arc::new(Lookout::start(&self.context))),
+            None => match self.node.role().peer() {
+                Some(peer) if self.fetches() => Kept::listening(Arc::new(Afar::start(&self.context, peer))),
+                _ => Kept::looking_out(Arc::new(Lookout::start(&self.context))),
+            },
         };
         self.tell_of_changes();
     }
 
     /// Forgets what was kept of the slave: one that is back may not be what it was.
     pub(super) fn forget_the_slave(&mut self) {
+        if self.fetches() {
+            // a line that was cut would be tried again later than now
+            return self.keep_anew();
+        }
         self.kept = self.kept.without_the_slave();
         self.tell_of_changes();
     }
@@ -39,6 +46,9 @@ impl Driver {
             let told =
                 tell(self.context.clone(), self.kept.clone(), Arc::clone(lookout), self.to_self.clone());
             self.changes.spawn(told);
+        }
+        if let Some(afar) = self.kept.afar() {
+            self.changes.spawn(tell_from_afar(Arc::clone(afar), self.to_self.clone()));
         }
     }
 
@@ -53,7 +63,8 @@ impl Driver {
 
     /// Begins anew after that.
     pub(super) fn look_out_again(&mut self) {
-        if self.kept.lookout().is_none() && self.why_no_change_is_told().is_none() {
+        let somebody = self.kept.lookout().is_some() || self.kept.afar().is_some();
+        if !somebody && self.why_no_change_is_told().is_none() {
             self.keep_anew();
         }
     }
@@ -68,16 +79,35 @@ impl Driver {
         self.kept.on_change().unwrap_or_else(unseen)
     }
 
+    /// What is replicated comes from the other node because this one asks for it.
+    fn fetches(&self) -> bool {
+        self.context.settings.replication.flow.is_pull()
+    }
+
     fn why_no_change_is_told(&self) -> Option<&'static str> {
-        let record = self.node.record();
+        let (record, role) = (self.node.record(), self.node.role().role());
+        let (fetches, flow) = (self.fetches(), self.context.settings.replication.flow);
         let reasons = [
             (!self.context.settings.replication.on_change, "replication.on_change is false"),
-            (self.context.settings.replication.flow.is_pull(), "what is fetched is fetched by the schedule"),
-            (self.node.role().role() != Role::Master, "only a master replicates"),
-            (!record.active, "telephony was handed over to the slave"),
+            (role == Role::Disabled, "this node is in no pair"),
+            (!fetches && role != Role::Master, "only a master replicates"),
+            (fetches && !flow.reaches(role), "only a slave fetches"),
+            (!fetches && !record.active, "telephony was handed over to the slave"),
+            (fetches && record.active, "this node serves, and nothing is fetched to it"),
             (record.maintenance_until.is_some(), "maintenance is on"),
         ];
         reasons.into_iter().find_map(|(is_so, why)| is_so.then_some(why))
+    }
+}
+
+/// Until it is aborted.
+async fn tell_from_afar(afar: Arc<Afar>, to_self: mpsc::Sender<Message>) {
+    let mut told = 0;
+    loop {
+        told = afar.changed(told).await;
+        if to_self.send(Message::Input(Input::Changed)).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -17,11 +17,13 @@ pub enum Word {
     Relay,
     /// The sending end of a replication that the near end asked for: framed messages on standard input and output.
     Source,
+    /// A line on standard output for each change of what a source would send.
+    Lookout,
 }
 
 impl Word {
     /// Every word.
-    pub const ALL: [Word; 3] = [Word::Agent, Word::Relay, Word::Source];
+    pub const ALL: [Word; 4] = [Word::Agent, Word::Relay, Word::Source, Word::Lookout];
 
     /// The word as it is written on a command line.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Word {
             Word::Agent => "agent",
             Word::Relay => "relay",
             Word::Source => "source",
+            Word::Lookout => "lookout",
         }
     }
 }
@@ -41,7 +44,7 @@ impl fmt::Display for Word {
 
 /// A request for something that is not one of the fixed words. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("this key starts `agent`, `relay` or `source` only, not {asked:?}")]
+#[error("this key starts `agent`, `relay`, `source` or `lookout` only, not {asked:?}")]
 pub struct WordError {
     /// What was asked for, shortened to what a log line can bear.
     pub asked: String,
@@ -88,6 +91,7 @@ mod tests {
             ("'/opt/a b/wazo-ha' --root /x relay", Word::Relay),
             ("relay", Word::Relay),
             ("/usr/bin/sark-ha source", Word::Source),
+            ("/usr/bin/sark-ha lookout", Word::Lookout),
         ] {
             assert_eq!(requested_word(Word::Agent, Some(command)), Ok(word));
         }

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::afterwards::{self, Done};
 use super::between::Between;
 use super::errand::{Errand, Told};
-use super::{Ended, Job, LOCK_PATIENCE, copying, counterpart, past};
+use super::{Ended, Job, Kept, LOCK_PATIENCE, copying, counterpart, past};
 use crate::context::Context;
 use crate::driver::AlertLine;
 use crate::line::blocking;
@@ -28,12 +28,14 @@ use crate::report::{Failure, Report, Verdict};
 const AFTERWARDS_FAILED: &str = "after-replication-failed";
 
 /// Fetches once.
-pub(super) async fn run(context: &Context, job: &Job) -> Ended {
-    let (context, job) = (context.clone(), *job);
+pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
+    let (context, kept, job) = (context.clone(), kept.clone(), *job);
     let work = blocking(move || {
         // one at a time: the agent of a second one would end that of the first
         let _lock = Lock::Fetch.lock_within(&context.root, LOCK_PATIENCE).map_err(Failure::environment)?;
         let (began, clock) = (Utc::now(), Instant::now());
+        // what is told from here on may come too late for this one
+        let told = kept.told_of_changes();
         let copying = copying(&context)?;
         if let Some(why) = copying.by_hand_only.filter(|_| !job.by_hand) {
             let report = Report::done(format!("nothing is fetched but by hand: {why}"));
@@ -71,6 +73,9 @@ pub(super) async fn run(context: &Context, job: &Job) -> Ended {
             }
             past.number = number.unwrap_or(past.number);
             past::save(&context, &past);
+            if verdict.is_ok() {
+                kept.brought(told);
+            }
         }
         Ok(Ended { verdict, how, took: clock.elapsed() })
     });

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::afar::Afar;
 use super::known::Known;
 use super::lookout::{Lookout, Sight};
 use crate::context::Context;
@@ -15,6 +16,7 @@ pub struct Kept {
     line: Arc<Mutex<Option<Line>>>,
     known: Arc<Mutex<Known>>,
     lookout: Option<Arc<Lookout>>,
+    afar: Option<Arc<Afar>>,
 }
 
 /// What is known of changes that are not on the slave.
@@ -41,6 +43,11 @@ impl Kept {
         Kept { lookout: Some(lookout), ..Kept::default() }
     }
 
+    /// Listening to what changes at the node that is fetched from.
+    pub fn listening(afar: Arc<Afar>) -> Kept {
+        Kept { afar: Some(afar), ..Kept::default() }
+    }
+
     /// What is left when the slave may be another one: nothing is known of it, and no line leads there.
     pub fn without_the_slave(&self) -> Kept {
         Kept { lookout: self.lookout.clone(), ..Kept::default() }
@@ -51,8 +58,28 @@ impl Kept {
         self.lookout.as_ref()
     }
 
+    /// Who listens to changes at the other node.
+    pub fn afar(&self) -> Option<&Arc<Afar>> {
+        self.afar.as_ref()
+    }
+
+    /// How many changes were told by the other node.
+    pub(super) fn told_of_changes(&self) -> Option<u64> {
+        self.afar.as_ref().map(|afar| afar.told())
+    }
+
+    /// A replication has brought everything that had been told when it began.
+    pub(super) fn brought(&self, told: Option<u64>) {
+        if let (Some(afar), Some(told)) = (&self.afar, told) {
+            afar.brought(told);
+        }
+    }
+
     /// For `status`; `None`: nobody looks out.
     pub fn on_change(&self) -> Option<OnChange> {
+        if let Some(afar) = &self.afar {
+            return Some(afar.on_change());
+        }
         let lookout = self.lookout.as_ref()?;
         let (sight, why_not) = (lookout.last_sight(), lookout.why_not());
         let (known, now) = (self.known(), Instant::now());
