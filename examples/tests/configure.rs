@@ -128,7 +128,7 @@ fn a_node_joins_and_leaves_and_keeps_what_is_its_own() {
     assert!(!alone.contains_key("etc/systemd/system/asterisk.service.d/pbx-ha.conf"));
     assert!(
         ran().contains(
-            "daemon-reload\nenable asterisk.service\nreset-failed asterisk.service\nstart asterisk"
+            "daemon-reload\nenable asterisk.service\nreset-failed [a]sterisk.service\nstart asterisk"
         ),
         "{}",
         ran()

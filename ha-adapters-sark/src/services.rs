@@ -13,9 +13,9 @@ pub(crate) const DETECTION: SeedRound =
 /// on in systemd, and the next try finds it done.
 pub(crate) const PLAN: ServicePlan = ServicePlan {
     start: &[
-        // The sixth start within 10 s would be refused, and an address that comes and goes needs as many. A unit that
-        // is not loaded yet has nothing to be reset.
-        Step::help(&["systemctl", "reset-failed", "asterisk.service"], 2),
+        // The sixth start within 10 s would be refused, and an address that comes and goes needs as many. A pattern means
+        // such units as are loaded: one that is not has nothing to be reset, and by its name that would be an error.
+        Step::help(&["systemctl", "reset-failed", "[a]sterisk.service"], 2),
         Step::require(&["systemctl", "start", "asterisk.service"], 8),
         // Asterisk's older unit calls it started before it is. Without HOME: `asterisk -rx` leaves a history there.
         Step::help(&["env", "-u", "HOME", "asterisk", "-rx", "core waitfullybooted"], 5),
