@@ -67,6 +67,21 @@ fn a_crash_of_asterisk_and_one_of_the_whole_node_move_address_and_telephony() {
 }
 
 #[test]
+fn an_engine_that_is_killed_and_started_anew_in_time_leaves_telephony_alone() {
+    let Some(pair) = Pair::sark().up() else { return };
+    let in_place = |status: &Status| holds(status) && status.services() == "running" && status.peer() == "up";
+    let before = pair.await_status(Host::Master, "serving", seconds(20.0), in_place);
+    let killed = Moment::now();
+    pair.kill_daemon(Host::Master);
+    pair.start_daemon(Host::Master);
+    let taken_anew = |status: &Status| {
+        in_place(status) && status.document()["cluster"]["epoch"] != before.document()["cluster"]["epoch"]
+    };
+    pair.await_status(Host::Master, "serving again", seconds(20.0), taken_anew);
+    pair.assert_untouched(Host::Master, killed);
+}
+
+#[test]
 fn a_node_that_leaves_the_pair_keeps_nothing_from_using_the_address() {
     let Some(pair) = Pair::sark().settings(Settings::sark().fast_lease()).up() else { return };
     let gates = |host: Host| pair.lab.sh(host, "nft list tables").ok();
