@@ -10,7 +10,8 @@ pub struct PairBuilder {
     product: Product,
     settings: Settings,
     database: Option<(u32, u32, &'static str)>,
-    lower: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    systemd: bool,
     configured: bool,
     daemons: bool,
     followers: bool,
@@ -22,7 +23,8 @@ impl PairBuilder {
             product,
             settings: if product == Product::SARK { Settings::sark() } else { Settings::modern() },
             database: None,
-            lower: Vec::new(),
+            environment: Vec::new(),
+            systemd: false,
             configured: true,
             daemons: true,
             followers: false,
@@ -50,8 +52,15 @@ impl PairBuilder {
     /// With another directory under both nodes' root, as overlayfs spells it.
     pub fn lower(mut self, lower: &str) -> PairBuilder {
         for host in ["master", "slave"] {
-            self.lower.push((format!("LAB_LOWER_{host}"), lower.to_owned()));
+            self.environment.push((format!("LAB_LOWER_{host}"), lower.to_owned()));
         }
+        self
+    }
+
+    /// With systemd as the hosts' first process, which runs the daemon as the unit that it is on a real node.
+    pub fn systemd(mut self) -> PairBuilder {
+        self.environment.push(("LAB_INIT".to_owned(), "systemd".to_owned()));
+        self.systemd = true;
         self
     }
 
@@ -79,9 +88,9 @@ impl PairBuilder {
         if self.followers {
             self.settings = self.settings.followers();
         }
-        let lower: Vec<(&str, &str)> =
-            self.lower.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let pair = Pair { lab: Lab::with(&lower)?, product: self.product };
+        let environment: Vec<(&str, &str)> =
+            self.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let pair = Pair { lab: Lab::with(&environment)?, product: self.product, systemd: self.systemd };
         thread::scope(|scope| {
             for host in [Host::Master, Host::Slave] {
                 let (pair, this) = (&pair, &self);
@@ -109,6 +118,11 @@ impl PairBuilder {
         let (product, program) = (self.product.name, lab::program(self.product).display().to_string());
         pair.lab.exec(host, &[&tool("node.sh"), product, &program]).ok();
         pair.write(host, "/etc/pbx-ha/pbx-ha.toml", &self.settings.clone().on(host).to_string());
+        if self.systemd {
+            let unit = format!("/etc/systemd/system/{}.service", self.product.program);
+            pair.write(host, &unit, self.product.unit);
+            pair.lab.exec(host, &["systemctl", "daemon-reload"]).ok();
+        }
         if self.product == Product::SARK {
             pair.write(host, "/etc/pbx-ha/cluster.key", CLUSTER_KEY);
         }

@@ -11,6 +11,8 @@ pub struct Pair {
     pub lab: Lab,
     /// What the nodes are of.
     pub product: Product,
+    /// The daemon is a unit of theirs.
+    pub(crate) systemd: bool,
 }
 
 impl Pair {
@@ -112,8 +114,12 @@ impl Pair {
         });
     }
 
-    /// Starts the daemon in the host with the environment of its unit; its log goes to the mailbox.
+    /// Starts the daemon in the host, by its unit or with its environment; then its log goes to the mailbox.
     pub fn start_daemon(&self, host: Host) {
+        if self.systemd {
+            self.lab.exec(host, &["systemctl", "start", self.product.program]).ok();
+            return;
+        }
         let environment = self.product.unit.lines().find_map(|line| line.strip_prefix("Environment="));
         let environment = environment.expect("the unit sets one");
         let program = self.product.program;
@@ -125,6 +131,11 @@ impl Pair {
 
     /// Sends the daemon a signal, by name.
     pub fn signal_daemon(&self, host: Host, signal: &str) {
+        if self.systemd {
+            let argv = ["systemctl", "kill", "--kill-who=main", "-s", signal, self.product.program];
+            self.lab.exec(host, &argv).ok();
+            return;
+        }
         self.lab.sh(host, &format!("kill -{signal} $(cat /run/lab/daemon.pid)")).ok();
     }
 
@@ -144,11 +155,18 @@ impl Pair {
 
     /// Whether the daemon's process exists.
     pub fn daemon_runs(&self, host: Host) -> bool {
+        if self.systemd {
+            return self.lab.exec(host, &["systemctl", "is-active", self.product.program]).succeeded();
+        }
         self.lab.sh(host, "kill -0 $(cat /run/lab/daemon.pid)").succeeded()
     }
 
     /// The end of the daemon's log, for messages.
     pub fn daemon_log(&self, host: Host) -> String {
+        if self.systemd {
+            let journal = format!("journalctl --no-pager -o short-precise -n 40 -u {}", self.product.program);
+            return self.lab.sh(host, &journal).stdout;
+        }
         let text = fs::read_to_string(self.lab.mailbox(host, "daemon.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")

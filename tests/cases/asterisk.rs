@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use ha_tests::wait::{self, seconds};
 use ha_tests::{Event, Host, Lab, Moment, Pair};
@@ -13,11 +14,20 @@ use ha_tests::{Event, Host, Lab, Moment, Pair};
 const PHONES: usize = 10;
 
 /// An unpacked Asterisk 16 on a file system of its own, to lie under the hosts' root.
-struct AsteriskRoot(PathBuf);
+pub(crate) struct AsteriskRoot(PathBuf);
 
 impl AsteriskRoot {
-    /// Unpacks it; `None`, after saying why, when the archive no longer has it.
-    fn unpack() -> Option<AsteriskRoot> {
+    /// Unpacks it; `None`, after saying why, where there are no hosts, no phones, or the archive no longer has it.
+    pub(crate) fn unpack() -> Option<AsteriskRoot> {
+        if !ha_tests::ready() {
+            return None;
+        }
+        for (program, package) in [("/usr/bin/mmdebstrap", "mmdebstrap"), ("/usr/bin/sipp", "sip-tester")] {
+            if !Path::new(program).exists() {
+                ha_tests::skip(&format!("{program} is missing (package {package})"));
+                return None;
+            }
+        }
         let root = AsteriskRoot(env::temp_dir().join(format!("ha-asterisk-{}", std::process::id())));
         let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/pbxroot.sh");
         let output = Command::new(tool).arg(&root.0).output().expect("bash is installed");
@@ -29,7 +39,7 @@ impl AsteriskRoot {
         None
     }
 
-    fn lower(&self) -> String {
+    pub(crate) fn lower(&self) -> String {
         format!("/:{}", self.0.join("root").display())
     }
 }
@@ -42,15 +52,44 @@ impl Drop for AsteriskRoot {
     }
 }
 
-/// Where each phone was last registered: `primary`, `backup` or `none`.
-fn registrations(lab: &Lab, since: Moment) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(lab.mailbox(Host::Client, "phone.log")).unwrap_or_default();
+/// Phones that do what the scenario says, one after the other and so many a second, for a quarter of an hour at
+/// most; what they say of it is in the client's mailbox, in `log`.
+pub(crate) fn phones(
+    lab: &Lab,
+    to: Ipv4Addr,
+    scenario: &str,
+    rate: usize,
+    log: &str,
+    more: &[&str],
+) -> Child {
+    let csv = lab.mailbox(Host::Client, "phones.csv");
+    let phones =
+        (1000..1000 + PHONES).map(|phone| format!("{phone};[authentication username={phone} password=pw]\n"));
+    fs::write(&csv, format!("SEQUENTIAL\n{}", phones.collect::<String>()))
+        .expect("the mailbox can be written");
+    let scenario = format!("{}/lab/{scenario}", env!("CARGO_MANIFEST_DIR"));
+    let (csv, log) = (csv.display().to_string(), lab.mailbox(Host::Client, log).display().to_string());
+    let (to, own, rate) = (to.to_string(), Host::Client.address().to_string(), rate.to_string());
+    let begin = ["timeout", "-k", "1", "900", "sipp", &to, "-sf", &scenario, "-inf", &csv, "-i", &own];
+    let rest = ["-l", "2000", "-r", &rate, "-m", "100000", "-trace_logs", "-log_file", &log, "-nd"];
+    lab.spawn_in_network(Host::Client, &[&begin, more, &rest].concat())
+}
+
+/// What the phones have said: when, which phone, and a word.
+pub(crate) fn said(lab: &Lab, log: &str) -> Vec<Event> {
+    let text = fs::read_to_string(lab.mailbox(Host::Client, log)).unwrap_or_default();
     let events = text.lines().filter_map(|line| {
         // sipp writes date, time and seconds apart by tabs, then our words
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [.., seconds, phone, place] = words.as_slice() else { return None };
-        Event::parse(&format!("{seconds} {phone} {place}"))
+        let [.., seconds, phone, word] = words.as_slice() else { return None };
+        Event::parse(&format!("{seconds} {phone} {word}"))
     });
+    events.collect()
+}
+
+/// Where each phone was last registered: `primary`, `backup` or `none`.
+fn registrations(lab: &Lab, since: Moment) -> BTreeMap<String, String> {
+    let events = said(lab, "phone.log").into_iter();
     events.filter(|event| event.at > since).map(|event| (event.name, event.rest)).collect()
 }
 
@@ -61,14 +100,6 @@ fn all_at(pair: &Pair, since: Moment, place: &str) -> Option<()> {
 
 #[test]
 fn phones_of_a_real_asterisk_move_to_the_slave_and_back() {
-    if !ha_tests::ready() {
-        return;
-    }
-    for (program, package) in [("/usr/bin/mmdebstrap", "mmdebstrap"), ("/usr/bin/sipp", "sip-tester")] {
-        if !Path::new(program).exists() {
-            return ha_tests::skip(&format!("{program} is missing (package {package})"));
-        }
-    }
     let Some(root) = AsteriskRoot::unpack() else { return };
     let Some(pair) = Pair::wazo().lower(&root.lower()).without_daemons().up() else { return };
     let setup = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/ast-setup.sh");
@@ -87,52 +118,9 @@ fn phones_of_a_real_asterisk_move_to_the_slave_and_back() {
     let uptime = pair.lab.sh(Host::Master, "timeout -s KILL 5 asterisk -rx 'core show version'").ok();
     assert!(uptime.contains("Asterisk 16"), "{uptime}");
 
-    let csv = pair.lab.mailbox(Host::Client, "phones.csv");
-    let phones =
-        (1000..1000 + PHONES).map(|phone| format!("{phone};[authentication username={phone} password=pw]\n"));
-    fs::write(&csv, format!("SEQUENTIAL\n{}", phones.collect::<String>()))
-        .expect("the mailbox can be written");
-    let (csv, log) =
-        (csv.display().to_string(), pair.lab.mailbox(Host::Client, "phone.log").display().to_string());
-    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/phone.xml");
     let begin = Moment::now();
-    let rate = (PHONES / 2).to_string();
-    let mut sipp = pair.lab.spawn_in_network(
-        Host::Client,
-        &[
-            "timeout",
-            "-k",
-            "1",
-            "240",
-            "sipp",
-            "10.77.0.11",
-            "-sf",
-            scenario,
-            "-inf",
-            &csv,
-            "-i",
-            "10.77.0.20",
-            "-key",
-            "primary",
-            "10.77.0.11",
-            "-key",
-            "backup",
-            "10.77.0.12",
-            "-key",
-            "expires",
-            "60",
-            "-l",
-            "2000",
-            "-r",
-            &rate,
-            "-m",
-            "100000",
-            "-trace_logs",
-            "-log_file",
-            &log,
-            "-nd",
-        ],
-    );
+    let places = ["-key", "primary", "10.77.0.11", "-key", "backup", "10.77.0.12", "-key", "expires", "60"];
+    let mut sipp = phones(&pair.lab, Host::Master.address(), "phone.xml", PHONES / 2, "phone.log", &places);
     wait::until("all phones are at the master", seconds(20.0), || all_at(&pair, begin, "primary"));
 
     let crash = pair.lab.crash(Host::Master);

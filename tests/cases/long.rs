@@ -34,7 +34,7 @@ fn takeovers(settings: Settings) -> Option<Vec<Duration>> {
     Some(times)
 }
 
-fn report(what: &str, times: &[Duration]) -> (Duration, Duration) {
+pub(crate) fn report(what: &str, times: &[Duration]) -> (Duration, Duration) {
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
     println!("{what}: median {median:.3?}, best {:.3?}, worst {worst:.3?}, {} runs", times[0], times.len());
     (median, worst)

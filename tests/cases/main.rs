@@ -24,6 +24,7 @@ macro_rules! for_every_product {
 mod address;
 mod asterisk;
 mod boots;
+mod calls;
 mod changes;
 mod cluster;
 mod commit;

@@ -11,6 +11,8 @@ cd /etc/asterisk
 { printf '[modules]\nautoload=yes\n'; for m in chan_sip.so cdr_sqlite3_custom.so chan_dahdi.so chan_mgcp.so chan_skinny.so \
   chan_unistim.so pbx_dundi.so res_fax.so res_config_pgsql.so res_config_ldap.so cdr_pgsql.so cel_pgsql.so res_hep.so \
   app_voicemail_imap.so app_voicemail_odbc.so; do echo "noload => $m"; done; } > modules.conf
+# each question without a login is a notice of its own
+printf '[general]\n[logfiles]\nmessages => warning,error\n' > logger.conf
 cat > extensions.conf <<'EOF'
 [phones]
 exten => 600,1,Answer()

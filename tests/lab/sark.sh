@@ -1,18 +1,22 @@
 #!/bin/bash
 # sark.sh [PROGRAM] - makes the host it runs in a node of a SARK pair: layout, database, commands, sshd. Run once, as root,
 # inside the host. The master is the primary and has configuration and voicemail; the slave is a fresh installation.
-# Telephony starts on neither by itself: the cluster owns it.
+# Telephony starts on neither by itself: the cluster owns it. Where systemd runs, Asterisk and systemctl are real ones, and
+# the program is a unit that is not started yet.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 host=$(hostname)
 voicemail=/var/spool/asterisk/voicemail
 
+real=; [ -d /run/systemd/system ] && real=yes
+
 # a machine with a PBX or a cluster of its own lends nothing of it
-rm -rf /opt/sark /etc/asha.conf /etc/pbx-ha /var/lib/pbx-ha /etc/asterisk /var/lib/asterisk/sounds /var/spool/asterisk \
+rm -rf /opt/sark /etc/asha.conf /etc/pbx-ha /var/lib/pbx-ha /var/lib/asterisk/sounds /var/spool/asterisk \
   /etc/ha.d/{ha.cf,haresources,authkeys} /etc/keepalived
+[ $real ] || rm -rf /etc/asterisk
 mkdir -p /opt/sark/{db,scripts} /etc/pbx-ha /etc/asterisk /var/lib/asterisk/sounds $voicemail/default /run/asterisk \
   /run/lab/on
-for command in systemctl asterisk mail; do
+for command in mail $([ $real ] || echo systemctl asterisk); do
   ln -sf "$here/stub.sh" /usr/bin/$command; ln -sf "$here/stub.sh" /usr/sbin/$command
 done
 ln -sf "$here/stub.sh" /opt/sark/scripts/srkgenAst
@@ -79,5 +83,6 @@ if [ "$host" = master ]; then
   message 1001 INBOX 0
 fi
 
+[ ! $real ] || "$here/ast-setup.sh" 10
 "$here/ssh.sh"
 exec "$here/up.sh" sark
