@@ -46,6 +46,18 @@ pub enum Fate {
     Aside(Why),
 }
 
+/// What of a tree is carried; whatever else the returning node holds newer is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carried {
+    /// Nothing: what the serving node has is in force.
+    #[default]
+    Nothing,
+    /// Files that the serving node has nothing in the place of, as recorded greetings.
+    NewFiles,
+    /// Messages, as Asterisk's voicemail directory holds them, and the files beside them.
+    Messages,
+}
+
 /// Why something is set aside rather than carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +72,14 @@ pub enum Why {
     Incomplete,
     /// Its folder has as many messages as Asterisk can count.
     FolderFull,
+    /// It is none of what is [`Carried`].
+    NotCarried,
+    /// It is larger than what is carried, [`MAX_SIZE`].
+    TooLarge,
 }
+
+/// Bytes of the largest file that is carried. A day of speech has less.
+pub const MAX_SIZE: u64 = 1 << 30;
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,6 +91,8 @@ impl fmt::Display for Why {
             }
             Why::Incomplete => "a part of the message is missing",
             Why::FolderFull => "its folder on the serving node holds as many messages as Asterisk can number",
+            Why::NotCarried => "it is newer here, and what the serving node has is kept",
+            Why::TooLarge => "it is larger than 1 GiB",
         })
     }
 }

@@ -68,6 +68,14 @@ pub enum Input {
         /// Without what it waited for another one to end.
         took: Duration,
     },
+    /// To a node that fetches: whether what it holds newer is still to be carried to the serving node (`safety.md` 7). Until
+    /// it is told, a node that has ceased to serve takes that for granted.
+    Owes {
+        /// The record's that this is about; another one's changes nothing.
+        generation: u64,
+        /// Whether it is.
+        owes: bool,
+    },
     /// Something that is replicated changed, or may have changed since it was last looked at.
     Changed,
     /// To a master: the slave was told to stand by, and does.

@@ -326,6 +326,7 @@ impl Node {
             }
             Input::Persisted { generation, written } => self.persisted(generation, written, &mut out),
             Input::Replicated { id, how, took } => self.replicated(id, how, took),
+            Input::Owes { generation, owes } => self.told_what_it_owes(generation, owes),
             Input::Changed => self.changed(),
             Input::SlaveRests => self.slave_rests(),
             Input::Booted => self.away = true,

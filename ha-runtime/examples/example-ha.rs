@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ha_core::carry::Carried;
 use ha_core::effect::{Command, OnFailure};
 use ha_core::profile::{Dataset, Direction, Observation, ServicePlan, Step};
 use ha_core::replication::copying::{Copied, Copying, NotSaid};
@@ -13,7 +14,8 @@ use ha_core::{Distribution, Effect, PeerAddress, Profile, Role, RoleChange, Role
 
 struct Example;
 
-/// `loose`, `database PATH` and `afterwards PROGRAM ARGUMENT...`, a line each.
+/// `loose`, `database PATH`, `messages TREE`, `greetings TREE`, `afterwards PROGRAM ARGUMENT...` and
+/// `told PROGRAM ARGUMENT...`, a line each.
 const COPYING: &str = "/etc/example/copying";
 
 const fn step(argv: &'static [&'static str]) -> Step {
@@ -61,13 +63,13 @@ impl Distribution for Example {
                 ("database", path) => {
                     copying.datasets.push(Copied::Sqlite { path: path.to_owned(), derived: Vec::new() });
                 }
-                ("afterwards", command) => {
-                    let argv = command.split(' ').map(str::to_owned).collect();
-                    let (timeout, on_failure) = (Duration::from_secs(60), OnFailure::Fail);
-                    copying.afterwards = Some(Command { argv, timeout, on_failure });
-                }
+                ("messages", tree) => carry(&mut copying, tree, Carried::Messages),
+                ("greetings", tree) => carry(&mut copying, tree, Carried::NewFiles),
+                ("afterwards", text) => copying.afterwards = Some(command(text)),
+                ("told", text) => copying.after_messages = Some(command(text)),
                 (word, _) => {
-                    let why = format!("\"{word}\" is not known: loose, database or afterwards");
+                    let words = "loose, database, messages, greetings, afterwards or told";
+                    let why = format!("\"{word}\" is not known: {words}");
                     return Err(NotSaid { file: COPYING, why });
                 }
             }
@@ -79,6 +81,22 @@ impl Distribution for Example {
         let content = format!("{} {}", change.to.role(), change.to.remote_address());
         vec![Effect::WriteFile { path: PROFILE.role_file.to_owned(), content, mode: 0o644 }]
     }
+}
+
+/// What of a tree is carried from a node that returns.
+fn carry(copying: &mut Copying, tree: &str, what: Carried) {
+    for dataset in &mut copying.datasets {
+        if let Copied::Tree { root, carried, .. } = dataset
+            && root.as_str() == tree
+        {
+            *carried = what;
+        }
+    }
+}
+
+fn command(text: &str) -> Command {
+    let argv = text.split(' ').map(str::to_owned).collect();
+    Command { argv, timeout: Duration::from_secs(60), on_failure: OnFailure::Fail }
 }
 
 fn main() -> ExitCode {

@@ -20,7 +20,7 @@ mod refusal;
 mod replies;
 mod session;
 
-pub use client::{Called, Client};
+pub use client::Client;
 use session::Session;
 
 /// What the node that the agent runs on knows and lends.

@@ -208,7 +208,9 @@ async fn settle(
     let stopped = Arc::new(AtomicBool::new(false));
     let (owned, stop) = (context.clone(), Arc::clone(&stopped));
     let flow = context.settings.replication.flow;
-    let now = Receiver { flow, role: takeover.role, generation: takeover.generation, active: true };
+    // what it holds is in force from now on
+    let owes = false;
+    let now = Receiver { flow, role: takeover.role, generation: takeover.generation, active: true, owes };
     let moment = takeover.moment;
     let mut settling = tokio::task::spawn_blocking(move || {
         let _lock = lock;

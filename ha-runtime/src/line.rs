@@ -102,7 +102,7 @@ pub struct Ready {
 /// Whether a node that states this of itself may be sent to.
 pub fn willing(state: &State) -> Result<(), Unwilling> {
     let State { role, generation, active, .. } = *state;
-    Receiver { flow: Flow::Push, role, generation, active }.admits(generation)
+    Receiver { flow: Flow::Push, role, generation, active, owes: false }.admits(generation)
 }
 
 impl Line {

@@ -7,6 +7,7 @@ use ha_core::services::Observed;
 
 use crate::context::Context;
 use crate::observe::observe;
+use crate::replicate;
 use crate::report::Failure;
 use crate::state::{Loaded, Store};
 
@@ -36,6 +37,7 @@ pub fn load(store: &Store<Record>) -> Result<Option<Record>, Failure> {
 pub fn now(context: &Context) -> Result<Receiver, Failure> {
     let role = context.role()?;
     let record = load(&store(context)?)?.filter(|record| belongs(record, &role));
+    let owes = replicate::owes(context, role.role(), record.as_ref())?;
     let running = observe(&context.root, &context.profile().observe) == Observed::Running;
     let recorded = record.as_ref().is_some_and(|record| record.active);
     Ok(Receiver {
@@ -43,6 +45,7 @@ pub fn now(context: &Context) -> Result<Receiver, Failure> {
         role: role.role(),
         generation: record.map_or(0, |record| record.generation),
         active: recorded || running,
+        owes,
     })
 }
 

@@ -24,8 +24,10 @@ mod kept;
 mod known;
 mod lookout;
 mod past;
+mod returning;
 mod source;
 mod switch;
+mod taking;
 mod work;
 
 use std::net::IpAddr;
@@ -50,11 +52,12 @@ use crate::sync::Progress;
 pub use afar::Afar;
 pub(crate) use afar::tell_of_changes;
 pub use files::{copying, trees};
-pub use job::{Ended, Job, Scope};
+pub use job::{Ended, Job, Scope, SetAside};
 pub use kept::{Kept, OnChange};
 pub use lookout::Lookout;
 pub(crate) use lookout::Sight;
 pub use past::{Part, Past, past};
+pub(crate) use returning::{end_leftovers, owes, ran_by_hand, set_aside};
 pub(crate) use source::source;
 use switch::Switch;
 use work::Work;
@@ -81,8 +84,19 @@ fn not_a_master(role: Role) -> Failure {
     ))
 }
 
+/// The alert that there are things which are on one node alone.
+const SET_ASIDE: &str = "set-aside";
+
 /// One alert when replication fails, one when it works again; none when a change only waits.
 pub fn tell(alerts: &AlertLine, job: &Job, ended: &Ended) {
+    match &ended.set_aside {
+        SetAside::Nothing => alerts.clear(SET_ASIDE, "what was set aside is gone"),
+        SetAside::AsBefore => {}
+        SetAside::More(text) => {
+            alerts.clear(SET_ASIDE, "more was set aside");
+            alerts.raise(SET_ASIDE, text);
+        }
+    }
     match &ended.verdict {
         Ok(report) => {
             alerts.clear("replication-failed", "replication works again");
@@ -172,7 +186,7 @@ pub async fn run(
     if verdict.is_ok() {
         how = Replicated::Done { generation };
     }
-    Ended { verdict, how, took: clock.elapsed() }
+    Ended { verdict, how, took: clock.elapsed(), set_aside: SetAside::AsBefore }
 }
 
 type PartOutcome = (&'static str, Verdict);

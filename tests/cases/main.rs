@@ -25,6 +25,7 @@ mod address;
 mod asterisk;
 mod boots;
 mod calls;
+mod carry;
 mod changes;
 mod cluster;
 mod commit;

@@ -17,6 +17,7 @@ impl Node {
             Cause::Command => command_row(event),
         };
         self.record.turn(active, now.wall, id, why);
+        self.owes_from_now_on();
         self.unwritten = Some(self.record.generation);
         if cause == Cause::Command {
             self.announce(id, why, self.machine.situation().from, self.machine.verdict(), out);

@@ -19,6 +19,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(60);
 const REST_FACTOR: u32 = 3;
 /// The shortest rest; doubles with each failure.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
+/// First pause after a failed replication that would have carried what this node holds newer: the serving one may just
+/// be about to serve, and no way back is open meanwhile. It doubles up to [`FIRST_RETRY`].
+const FIRST_RETRY_OWING: Duration = Duration::from_secs(2);
 /// Failures that are told apart: the pause grows to 32 min, the shortest rest to 32 s.
 const FAILURES_COUNTED: u32 = 5;
 
@@ -77,6 +80,8 @@ pub(super) struct Replicating {
     missed: bool,
     change: Change,
     rests_until: Option<Instant>,
+    /// What this node holds newer is to be carried first, which a replication begins with.
+    owes: bool,
 }
 
 impl Replicating {
@@ -90,6 +95,7 @@ impl Replicating {
             missed: false,
             change: Change::None,
             rests_until: None,
+            owes: false,
         }
     }
 
@@ -109,7 +115,7 @@ impl Replicating {
         [
             self.scheduled_at.map(wall),
             self.again_at,
-            self.rests_until.filter(|_| matches!(self.change, Change::Waits | Change::Declined)),
+            self.rests_until.filter(|_| self.owes || matches!(self.change, Change::Waits | Change::Declined)),
         ]
     }
 
@@ -146,7 +152,11 @@ impl Replicating {
         };
         self.failures = if succeeded { 0 } else { (self.failures + 1).min(FAILURES_COUNTED + 1) };
         let doubled = 2u32.pow(self.failures.saturating_sub(1));
-        self.again_at = (!succeeded).then(|| now + FIRST_RETRY * doubled);
+        let pause = match self.owes {
+            true => FIRST_RETRY.min(FIRST_RETRY_OWING * doubled),
+            false => FIRST_RETRY * doubled,
+        };
+        self.again_at = (!succeeded).then(|| now + pause);
         if !succeeded && ended.carries && self.change == Change::None {
             self.change = Change::Failed;
         }
@@ -223,6 +233,26 @@ impl Node {
         }
     }
 
+    /// Whether what this node holds newer is to be carried to the serving one before anything is fetched.
+    pub fn owes(&self) -> bool {
+        self.replicating.owes && !self.machine.active()
+    }
+
+    pub(super) fn told_what_it_owes(&mut self, generation: u64, owes: bool) {
+        if generation == self.record.generation {
+            self.replicating.owes = owes && self.fetches();
+        }
+    }
+
+    /// Telephony comes here, or has been here.
+    pub(super) fn owes_from_now_on(&mut self) {
+        self.replicating.owes = self.fetches();
+    }
+
+    fn fetches(&self) -> bool {
+        self.policy.flow.is_pull() && self.replicates()
+    }
+
     /// Begins one. `after_change`: because of nothing but a change.
     pub(super) fn replicate(&mut self, after_change: bool, out: &mut Vec<Output>) {
         let Some(peer) = self.role.peer() else { return };
@@ -238,7 +268,13 @@ impl Node {
             self.replicating.change = Change::Waits;
         }
         let may = self.replicates() && self.in_the_way().is_none();
-        if due && may {
+        // at once, since the address is not given back before; the other node must be there to take it
+        let owed = self.replicating.owes
+            && self.replicating.again_at.is_none()
+            && self.replicating.rests_until.is_none()
+            && !self.replicating.is_running()
+            && matches!(self.machine.verdict(), Verdict::Up | Verdict::Degraded);
+        if (due || owed) && may {
             if !self.replicating.is_running() && self.machine.verdict() != Verdict::Down {
                 self.replicate(false, out);
             } else {

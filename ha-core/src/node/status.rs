@@ -46,6 +46,8 @@ pub struct Status {
     pub health: Option<Health>,
     /// Why a change is not on the slave yet; `None`: no change is known that is not.
     pub change_waits: Option<ChangeWaits>,
+    /// What this node holds newer is to be carried to the serving one before anything is fetched.
+    pub owes: bool,
 }
 
 impl Node {
@@ -84,6 +86,7 @@ impl Node {
             handing_over: self.machine.handing_over(),
             health: self.health(),
             change_waits: self.change_waits(),
+            owes: self.owes(),
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Receiver {
     pub generation: u64,
     /// Whether its telephony runs, is being started, or belongs there.
     pub active: bool,
+    /// Whether it has served since what it held newer was last carried to the serving node.
+    pub owes: bool,
 }
 
 /// A guard refuses. In which state that leaves the replica is for whoever asked to say.
@@ -32,6 +34,12 @@ pub enum Unwilling {
         "guard \"active\": telephony runs on the receiving node, and what it has may be newer; it is lifted when that stands by"
     )]
     Active,
+    /// What it has may be newer.
+    #[error(
+        "guard \"carry\": what the receiving node holds newer has not been carried to the serving one yet; it is lifted \
+         when that is done, which that node begins by itself while the other serves"
+    )]
+    Owes,
     /// It is not the node any more that it was at the opening.
     #[error(
         "guard \"stale\": the receiving node's generation is {now} and was {stated} at the opening: its role or activity changed meanwhile: run it again"
@@ -53,6 +61,7 @@ impl Receiver {
             (true, false) if self.generation != stated => {
                 Err(Unwilling::Stale { stated, now: self.generation })
             }
+            (true, false) if self.owes => Err(Unwilling::Owes),
             (true, false) => Ok(()),
         }
     }
@@ -68,11 +77,11 @@ mod tests {
             .iter()
             .flat_map(|flow| Role::ALL.map(|role| (*flow, role)))
         {
-            for active in [false, true] {
+            for (active, owes) in [(false, false), (false, true), (true, false), (true, true)] {
                 for (generation, stated) in [(7, 7), (8, 7), (7, 8), (0, 0), (u64::MAX, 0)] {
-                    let receiver = Receiver { flow, role, generation, active };
+                    let receiver = Receiver { flow, role, generation, active, owes };
                     let either = flow == Flow::FromActive && role == Role::Master;
-                    let wanted = (role == Role::Slave || either) && !active && generation == stated;
+                    let wanted = (role == Role::Slave || either) && !active && !owes && generation == stated;
                     assert_eq!(receiver.admits(stated).is_ok(), wanted, "{receiver:?}, {stated}");
                 }
             }
@@ -81,7 +90,8 @@ mod tests {
 
     #[test]
     fn every_takeover_of_a_node_ends_the_replications_that_were_opened_before_it() {
-        let before = Receiver { flow: Flow::Push, role: Role::Slave, generation: 4, active: false };
+        let before =
+            Receiver { flow: Flow::Push, role: Role::Slave, generation: 4, active: false, owes: false };
         let serving = Receiver { generation: 5, active: true, ..before };
         let handed_back = Receiver { generation: 6, ..before };
         assert_eq!(before.admits(4), Ok(()));

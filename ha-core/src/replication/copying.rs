@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::carry::Carried;
 use crate::effect::Command;
 use crate::profile::{Dataset, Profile};
 
@@ -14,6 +15,10 @@ pub struct Copying {
     pub datasets: Vec<Copied>,
     /// What is run on the receiving node after something of it changed.
     pub afterwards: Option<Command>,
+    /// Asterisk's own `asterisk.conf`, which says how it locks a mailbox (`lockmode`), where messages are [`Carried`].
+    pub locking: Option<String>,
+    /// What is run on the serving node after messages were carried there. Best effort.
+    pub after_messages: Option<Command>,
 }
 
 /// One dataset. Paths are absolute, below the PBX's root.
@@ -27,6 +32,8 @@ pub enum Copied {
         only: Vec<String>,
         /// As [`Dataset::exclude`].
         exclude: Vec<String>,
+        /// What of it a returning node carries to the serving one before it becomes equal to that.
+        carried: Carried,
     },
     /// An SQLite database: one file, copied as of one moment, whoever writes it meanwhile.
     ///
@@ -53,7 +60,8 @@ pub struct NotSaid {
 impl Copied {
     /// A tree that is copied with everything in it.
     pub fn whole(root: impl Into<String>) -> Copied {
-        Copied::Tree { root: root.into(), only: Vec::new(), exclude: Vec::new() }
+        let carried = Carried::Nothing;
+        Copied::Tree { root: root.into(), only: Vec::new(), exclude: Vec::new(), carried }
     }
 }
 
@@ -64,6 +72,7 @@ impl From<&Dataset> for Copied {
             root: dataset.root.to_owned(),
             only: owned(dataset.only),
             exclude: owned(dataset.exclude),
+            carried: Carried::Nothing,
         }
     }
 }

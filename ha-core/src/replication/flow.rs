@@ -70,6 +70,16 @@ impl Flow {
         }
     }
 
+    /// Whether what the other node holds newer may be carried to a node: only to one that serves, since the other is made
+    /// equal to it afterwards.
+    pub fn carried_to(self, role: Role, active: bool) -> Result<(), Reluctant> {
+        match (self, role, active) {
+            (Flow::Push, ..) => Err(Reluctant::Pushes),
+            (Flow::FromMaster | Flow::FromActive, _, false) => Err(Reluctant::Passive),
+            (Flow::FromMaster | Flow::FromActive, _, true) => self.source(role, active),
+        }
+    }
+
     /// Whether a node may be fetched from.
     pub fn source(self, role: Role, active: bool) -> Result<(), Reluctant> {
         match (self, role, active) {
@@ -110,8 +120,13 @@ mod tests {
         assert_eq!(Flow::FromActive.source(Role::Master, false), Err(Reluctant::Passive));
         assert_eq!(Flow::FromMaster.source(Role::Master, false), Ok(()));
         assert_eq!(Flow::FromMaster.source(Role::Slave, true), Err(Reluctant::NotMaster(Role::Slave)));
+        for flow in [Flow::FromMaster, Flow::FromActive] {
+            assert_eq!(flow.carried_to(Role::Master, false), Err(Reluctant::Passive));
+            assert_eq!(flow.carried_to(Role::Master, true), Ok(()));
+        }
         for (role, active) in Role::ALL.into_iter().flat_map(|role| [(role, false), (role, true)]) {
             assert_eq!(Flow::Push.source(role, active), Err(Reluctant::Pushes));
+            assert_eq!(Flow::Push.carried_to(role, active), Err(Reluctant::Pushes));
         }
     }
 }

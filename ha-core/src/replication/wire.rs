@@ -198,6 +198,36 @@ pub enum Frame {
     Fetch(Vec<u8>),
     /// A source: what became of that, JSON.
     Fetched(Vec<u8>),
+    /// To a source: a part of what the asker holds of a dataset, JSON, before it fetches anything: what of it is newer?
+    Offer {
+        /// The dataset's name.
+        dataset: String,
+        /// The part.
+        part: Vec<u8>,
+        /// Whether it was the last.
+        last: bool,
+    },
+    /// A source: a part of what is to be done about it, JSON.
+    Plan {
+        /// The part.
+        part: Vec<u8>,
+        /// Whether it was the last.
+        last: bool,
+    },
+    /// To a source: do this step of the plan. The contents that it needs follow, each in its turn.
+    CarryOut {
+        /// Counted from 0.
+        step: u32,
+    },
+    /// To a source: the next bytes of the content whose turn it is.
+    Piece {
+        /// At most [`CHUNK`] by agreement.
+        bytes: Vec<u8>,
+        /// Whether it was the content's last.
+        last: bool,
+    },
+    /// A source: what came of the step, JSON.
+    CarriedOut(Vec<u8>),
     /// Either: nothing more will come.
     Bye,
 }

@@ -188,6 +188,21 @@ impl Writer<'_> {
             Frame::Fetched(bytes) => {
                 self.u8(44).bytes(bytes);
             }
+            Frame::Offer { dataset, part, last } => {
+                self.u8(45).message(dataset).flag(*last).bytes(part);
+            }
+            Frame::Plan { part, last } => {
+                self.u8(46).flag(*last).bytes(part);
+            }
+            Frame::CarryOut { step } => {
+                self.u8(47).u32(*step);
+            }
+            Frame::Piece { bytes, last } => {
+                self.u8(48).flag(*last).bytes(bytes);
+            }
+            Frame::CarriedOut(bytes) => {
+                self.u8(49).bytes(bytes);
+            }
             Frame::AskTree { dataset, digests } => {
                 self.u8(7).u16(*dataset).flag(*digests);
             }
@@ -493,6 +508,20 @@ impl<'a> Reader<'a> {
             42 => Frame::Resume { generation: self.u64()?, length: self.u64()? },
             43 => Frame::Fetch(self.bytes()?.to_vec()),
             44 => Frame::Fetched(self.bytes()?.to_vec()),
+            45 => {
+                let (dataset, last) = (self.message()?, self.flag()?);
+                Frame::Offer { dataset, part: self.bytes()?.to_vec(), last }
+            }
+            46 => {
+                let last = self.flag()?;
+                Frame::Plan { part: self.bytes()?.to_vec(), last }
+            }
+            47 => Frame::CarryOut { step: self.u32()? },
+            48 => {
+                let last = self.flag()?;
+                Frame::Piece { bytes: self.bytes()?.to_vec(), last }
+            }
+            49 => Frame::CarriedOut(self.bytes()?.to_vec()),
             unknown => return Err(WireError::Unknown(unknown)),
         })
     }

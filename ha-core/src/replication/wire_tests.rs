@@ -106,6 +106,15 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         any_bytes().prop_map(Frame::ControlReply),
         any_bytes().prop_map(Frame::Fetch),
         any_bytes().prop_map(Frame::Fetched),
+        (text, any_bytes(), any::<bool>()).prop_map(|(dataset, part, last)| Frame::Offer {
+            dataset,
+            part,
+            last
+        }),
+        (any_bytes(), any::<bool>()).prop_map(|(part, last)| Frame::Plan { part, last }),
+        any::<u32>().prop_map(|step| Frame::CarryOut { step }),
+        (any_bytes(), any::<bool>()).prop_map(|(bytes, last)| Frame::Piece { bytes, last }),
+        any_bytes().prop_map(Frame::CarriedOut),
         (any::<u16>(), any::<bool>()).prop_map(|(dataset, digests)| Frame::AskTree { dataset, digests }),
         (any::<u64>(), any_digest(), any_meta()).prop_map(|(files, digest, meta)| {
             Frame::Tree(Summary { root: digest.map(|digest| (meta, digest)), files })

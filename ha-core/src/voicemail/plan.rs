@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Base, Identity, Mailbox, Message, NUMBERS, Name, Spool};
-use crate::carry::{Fate, FileState, Why, newer};
+use crate::carry::{Carried, Fate, FileState, MAX_SIZE, Why, newer};
 use crate::replication::manifest::Digest;
 use crate::replication::path::RelPath;
 
@@ -111,6 +111,31 @@ pub struct Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+    }
+}
+
+impl Plan {
+    /// The same, where no more than that is carried of `mine`: what is not is set aside.
+    pub fn limited_to(self, carried: Carried, mine: &Spool) -> Plan {
+        let limited = |step: Step| {
+            let contents = step.contents(mine);
+            let why = match (&step, carried) {
+                (Step::Put { .. } | Step::Move { .. }, Carried::Nothing | Carried::NewFiles)
+                | (Step::Write { .. }, Carried::Nothing)
+                | (Step::Write { over: Some(_), .. }, Carried::NewFiles) => Some(Why::NotCarried),
+                _ if contents.iter().any(|(_, state)| state.size > MAX_SIZE) => Some(Why::TooLarge),
+                _ => None,
+            };
+            match why {
+                Some(why) => {
+                    Step::SetAside { paths: contents.into_iter().map(|(path, _)| path).collect(), why }
+                }
+                None => step,
+            }
+        };
+        let (aside, steps): (Vec<Step>, Vec<Step>) =
+            self.steps.into_iter().map(limited).partition(|step| matches!(step, Step::SetAside { .. }));
+        Plan { steps: [steps, aside].concat() }
     }
 }
 

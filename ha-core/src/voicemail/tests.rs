@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::plan::{MessageFate, fate};
 use super::*;
-use crate::carry::Why;
+use crate::carry::{Carried, MAX_SIZE, Why};
 
 mod model;
 
@@ -269,4 +269,29 @@ proptest! {
         put.into_iter().for_each(|known| base.learn(known));
         prop_assert!(plan(&base, &pair.mine(), &Spool::default()).steps.is_empty());
     }
+}
+
+#[test]
+fn no_more_is_carried_than_its_kind_allows_and_nothing_that_is_not_is_forgotten() {
+    let mine = Spool::new([found("new.wav", "1"), found("other.wav", "2")]);
+    let theirs = Spool::new([found("other.wav", "1")]);
+    let plan = |carried| -> Vec<String> {
+        let plan = plan(&Base::of(&theirs), &mine, &theirs).limited_to(carried, &mine);
+        plan.steps.iter().map(ToString::to_string).collect()
+    };
+    let aside = |path| format!("set aside {path}: {}", Why::NotCarried);
+    let replaced = "replace other.wav by the returning node's newer one".to_owned();
+    assert_eq!(plan(Carried::Messages), ["carry new.wav".to_owned(), replaced]);
+    assert_eq!(plan(Carried::NewFiles), ["carry new.wav".to_owned(), aside("other.wav")]);
+    assert_eq!(plan(Carried::Nothing), [aside("new.wav"), aside("other.wav")]);
+}
+
+#[test]
+fn a_message_that_is_too_large_is_set_aside_with_all_its_parts() {
+    let mut mine = spool([message("601/INBOX/msg0000", "hello", BO)]);
+    let wav = mine.messages[0].parts.get_mut(&name("wav")).unwrap();
+    wav.size = MAX_SIZE + 1;
+    let plan = plan(&Base::default(), &mine, &Spool::default()).limited_to(Carried::Messages, &mine);
+    let [Step::SetAside { paths, why: Why::TooLarge }] = plan.steps.as_slice() else { panic!("{plan}") };
+    assert_eq!(paths.len(), 2, "{plan}");
 }

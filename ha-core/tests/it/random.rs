@@ -28,6 +28,7 @@ enum Given {
     Observed(Observed),
     Persisted(bool),
     Replicated(Replicated, Duration),
+    Owes(bool),
     Changed,
     SlaveRests,
     Booted,
@@ -103,6 +104,7 @@ fn given() -> impl Strategy<Value = Given> {
         2 => observations().prop_map(Given::Observed),
         4 => any::<bool>().prop_map(Given::Persisted),
         1 => (endings(), 0u64..4_000_000).prop_map(|(how, took)| Given::Replicated(how, Duration::from_millis(took))),
+        2 => any::<bool>().prop_map(Given::Owes),
         2 => Just(Given::Changed),
         1 => Just(Given::SlaveRests),
         1 => Just(Given::Booted),
@@ -258,6 +260,7 @@ proptest! {
                     let Some(id) = world.replication.take() else { continue };
                     Input::Replicated { id, how, took }
                 }
+                Given::Owes(owes) => Input::Owes { generation: node.record().generation, owes },
                 Given::Changed => Input::Changed,
                 Given::SlaveRests => Input::SlaveRests,
                 Given::Booted => Input::Booted,

@@ -380,3 +380,54 @@ fn nothing_is_fetched_while_telephony_runs_here() {
     slave.pass(2 * MINUTE);
     assert_eq!(slave.began(), 0);
 }
+
+#[test]
+fn what_a_node_holds_newer_is_carried_as_soon_as_the_other_one_is_there() {
+    let mut slave = fetching(Flow::FromActive, Role::Slave, Observed::Stopped);
+    let owes = |slave: &Master, owes| Input::Owes { generation: slave.node.record().generation, owes };
+    slave.give(owes(&slave, true));
+    assert_eq!((slave.began(), slave.node.status().owes), (1, true));
+    // the other one did not take it: soon again, and then more and more seldom
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        slave.end(false);
+        let ended = slave.now.mono;
+        while slave.began.is_empty() {
+            slave.pass(SECOND);
+        }
+        pauses.push((slave.began.remove(0).0 - ended).as_secs());
+        slave.began();
+    }
+    assert_eq!(pauses[..4], [2, 4, 8, 16]);
+    assert!(pauses[4..].iter().all(|pause| *pause <= 60), "{pauses:?}");
+
+    // told of another time of standing by
+    slave.give(Input::Owes { generation: slave.node.record().generation + 1, owes: false });
+    assert!(slave.node.owes());
+    slave.give(owes(&slave, false));
+    slave.end(true);
+    slave.pass(SECOND * 20);
+    assert_eq!((slave.began(), slave.node.owes()), (0, false));
+    // it has served, and nobody has said yet what came of it
+    slave.let_peer_be(Verdict::Down);
+    slave.began();
+    assert!(slave.node.record().active && !slave.node.owes(), "what a node that serves has is in force");
+
+    let mut wazo = fetching(Flow::Push, Role::Slave, Observed::Stopped);
+    wazo.give(owes(&wazo, true));
+    assert_eq!((wazo.began(), wazo.node.owes()), (0, false), "its master sends");
+}
+
+#[test]
+fn a_node_that_carried_begins_no_more_often_than_it_may() {
+    let mut slave = fetching(Flow::FromActive, Role::Slave, Observed::Stopped);
+    slave.give(Input::Owes { generation: slave.node.record().generation, owes: true });
+    // whoever should say that nothing is owed any more does not
+    for _ in 0..5 {
+        assert_eq!(slave.began(), 1);
+        slave.end(true);
+        slave.pass(SECOND - Duration::from_millis(1));
+        assert_eq!(slave.began(), 0);
+        slave.pass(Duration::from_millis(1));
+    }
+}

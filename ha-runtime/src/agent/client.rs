@@ -19,25 +19,14 @@ pub struct Client<S: Read + Write + AsFd> {
     peer: Hello,
 }
 
-/// A conversation that the far end asked for, and what it wants.
-pub type Called<S> = (Client<S>, Vec<u8>);
-
 impl<S: Read + Write + AsFd> Client<S> {
     /// Says who we are and hears who answers. Another version or distribution is refused at either end.
     pub fn open(stream: S, own: &Hello) -> Result<Client<S>, SyncError> {
         Client::greet(Link::new(stream), own)
     }
 
-    /// Waits until an agent's end asks to be replicated to, then greets the agent. `None`: it hung up before.
-    pub fn called(stream: S, own: &Hello) -> Result<Option<Called<S>>, SyncError> {
-        let mut link = Link::new(stream);
-        match next_errand(&mut link)? {
-            Some(errand) => Ok(Some((Client::greet(link, own)?, errand))),
-            None => Ok(None),
-        }
-    }
-
-    fn greet(mut link: Link<S>, own: &Hello) -> Result<Client<S>, SyncError> {
+    /// Greets the agent at the other end of a link that was called from there.
+    pub(crate) fn greet(mut link: Link<S>, own: &Hello) -> Result<Client<S>, SyncError> {
         match link.ask("the greeting", &Frame::Hello(own.clone()))? {
             Frame::Hello(peer) if peer.version == own.version && peer.distribution == own.distribution => {
                 Ok(Client { link, peer })

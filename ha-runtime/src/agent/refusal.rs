@@ -52,7 +52,8 @@ pub(super) fn willing(state: NodeState, generation: u64) -> Result<(), Refusal> 
     state.admits(generation).map_err(|unwilling| Refusal {
         kind: match unwilling {
             Unwilling::NotSlave(_) => ErrorKind::NotSlave,
-            Unwilling::Active => ErrorKind::Active,
+            // what it has may be newer, as that of one that serves
+            Unwilling::Active | Unwilling::Owes => ErrorKind::Active,
             Unwilling::Stale { .. } => ErrorKind::Stale,
         },
         message: unwilling.to_string(),

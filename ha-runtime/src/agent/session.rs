@@ -208,6 +208,11 @@ impl<'a, W: Write> Session<'a, W> {
             | Frame::Error { .. }
             | Frame::Fetch(_)
             | Frame::Fetched(_)
+            | Frame::Offer { .. }
+            | Frame::Plan { .. }
+            | Frame::CarryOut { .. }
+            | Frame::Piece { .. }
+            | Frame::CarriedOut(_)
             | Frame::Bye => return refuse(ErrorKind::Protocol, "that is an answer, and nothing was asked"),
         }
         Ok(())

@@ -15,6 +15,9 @@ use crate::durable::{STATE_DIRECTORY, private_directory, sync_directory};
 use crate::root::Root;
 use crate::sync::{Tree, TreeError};
 
+/// Below the state directory.
+const DIRECTORY: &str = "aside";
+
 /// A directory `/var/lib/pbx-ha/aside/NAME`, mode 0700. Nothing in it is ever replaced.
 ///
 /// Files lie in it under their trees' paths; `manifest` has a line of JSON for each, with the reason.
@@ -42,7 +45,24 @@ pub struct Line {
 impl Aside {
     /// `name`: one per return, and the same when that is resumed; a time, as `2026-11-22T01-15-00Z`.
     pub fn new(root: &Root, name: &str) -> Aside {
-        Aside { directory: root.path(STATE_DIRECTORY).join("aside").join(name) }
+        Aside { directory: root.path(STATE_DIRECTORY).join(DIRECTORY).join(name) }
+    }
+
+    /// All that was set aside on this node and is still there: each directory, and how many files its manifest names.
+    pub fn all(root: &Root) -> io::Result<Vec<(PathBuf, usize)>> {
+        let entries = match fs::read_dir(root.path(STATE_DIRECTORY).join(DIRECTORY)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let aside = Aside { directory: entry?.path() };
+            let count = aside.lines()?.len();
+            all.push((aside.directory, count));
+        }
+        all.retain(|(_, count)| *count > 0);
+        all.sort();
+        Ok(all)
     }
 
     /// Where it is.

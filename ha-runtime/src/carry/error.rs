@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::state::StateError;
-use crate::sync::TreeError;
+use crate::sync::{SyncError, TreeError};
 
 /// A step, or all of it, did not happen. Messages on the serving node are whole, and each is there once.
 #[derive(Debug, Error)]
@@ -16,6 +16,9 @@ pub enum CarryError {
     /// What is kept of the last time when both nodes were equal cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The other node refused, or the line was cut.
+    #[error(transparent)]
+    Link(#[from] SyncError),
     /// Asterisk, or who died as it, holds the folder's lock. Nothing was changed; it can be tried again.
     #[error(
         "{folder} is locked, for {} s already; remove its .lock if Asterisk does not run or hangs",

@@ -33,6 +33,27 @@ pub enum LockWay {
     Flock,
 }
 
+impl LockWay {
+    /// What asterisk.conf says: the last `lockmode` of its section `[options]`, as Asterisk takes it.
+    pub fn of_conf(text: &str) -> LockWay {
+        let mut section = "";
+        let mut way = LockWay::default();
+        for line in text.lines() {
+            let line = line.split(';').next().unwrap_or_default().trim();
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.split(']').next().unwrap_or_default();
+            } else if let Some((key, value)) = line.split_once('=').filter(|_| section == "options")
+                && key.trim().eq_ignore_ascii_case("lockmode")
+            {
+                let value = value.trim_start_matches('>').trim();
+                // whatever else it says is a file to Asterisk as well
+                way = if value.eq_ignore_ascii_case("flock") { LockWay::Flock } else { LockWay::LockFile };
+            }
+        }
+        way
+    }
+}
+
 /// How long others' locks are respected.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {

@@ -11,14 +11,14 @@ use ha_core::replication::path::RelPath;
 use ha_core::voicemail::{Message, Name, Place};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Statx, Uid, chmodat, chownat, fchmod, fsync, linkat, mkdirat,
-    openat, unlinkat,
+    openat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::error::CarryError;
 use super::folder_lock::look;
 use super::point;
-use crate::sync::{STAGE_PREFIX, Tree, TreeCursor, TreeError, names, stat_fd};
+use crate::sync::{META, STAGE_PREFIX, Tree, TreeCursor, TreeError, names, stat_fd};
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -54,6 +54,16 @@ impl Hands {
             return Err(fail(io::Error::other("another user may have made what is there; remove it")));
         }
         Ok(Hands { tree: tree.clone(), root, stage })
+    }
+
+    /// Whether somebody else left the directory there.
+    pub(super) fn left_something(tree: &Tree) -> Result<bool, TreeError> {
+        let Some(root) = tree.open()? else { return Ok(false) };
+        match statx(&root, stage_name(), AtFlags::SYMLINK_NOFOLLOW, META) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(tree.error("look into", &RelPath::root(), error)),
+        }
     }
 
     pub(super) fn error(

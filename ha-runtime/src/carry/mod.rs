@@ -1,6 +1,7 @@
 //! Carrying what a returning node holds newer to the node that serves, whose telephony runs meanwhile.
 //!
-//! [`ha_core::voicemail`] and [`ha_core::carry`] decide; this does it, on both nodes' disks. How contents travel is the caller's:
+//! [`ha_core::voicemail`] and [`ha_core::carry`] decide; this does it, on both nodes' disks. The returning node [`give`]s, the
+//! serving one [`take`]s:
 //!
 //! 1. The serving node opens a [`Receiver`], which first finishes what an earlier one was killed in.
 //! 2. The returning node offers its [`Spool`](ha_core::voicemail::Spool), from [`scan`]; [`Receiver::offer`] answers with the plan.
@@ -13,18 +14,25 @@
 mod aside;
 mod error;
 mod folder_lock;
+mod giving;
 mod hands;
 mod kept;
+mod parts;
 mod placing;
 mod receiver;
 mod scan;
+mod taking;
 
 pub use aside::Aside;
 pub use error::CarryError;
 pub use folder_lock::LockWay;
+pub use giving::Given;
+pub(crate) use giving::give;
 pub use kept::Kept;
 pub use receiver::{Contents, Done, Receiver};
 pub use scan::{Holds, Seen, open_file, scan};
+pub use taking::Holding;
+pub(crate) use taking::{TakingHost, take};
 
 #[cfg(test)]
 mod tests;

@@ -33,9 +33,12 @@ pub(super) struct Placing {
     pub(super) parts: Vec<Name>,
 }
 
+/// Its file, where the tree's base is kept.
+pub(super) const PLACING: &str = "placing.json";
+
 impl Receiver {
     fn placing_file(&self) -> PathBuf {
-        self.kept().directory().join("placing.json")
+        self.kept().directory().join(PLACING)
     }
 
     /// Places the message whose parts wait, and forgets them.

@@ -3,20 +3,20 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use ha_core::carry::{FileState, Why};
+use ha_core::carry::{Carried, FileState, Why};
 use ha_core::replication::path::RelPath;
-use ha_core::voicemail::{Identity, Known, Message, Place, Plan, Spool, Step, plan};
+use ha_core::voicemail::{Base, Identity, Known, Message, Place, Plan, Spool, Step, plan};
 use rustix::fs::{AtFlags, fsync, linkat, renameat};
 use serde::{Deserialize, Serialize};
 
 use super::folder_lock::{FolderLock, LockWay, Patience, look};
 use super::hands::{Hands, WRITTEN};
 use super::kept::{Kept, Learned};
-use super::placing::Placing;
+use super::placing::{PLACING, Placing};
 use super::scan::{Holds, Seen, open_file, scan};
 use super::{CarryError, point};
 use crate::state::StateError;
-use crate::sync::{Tree, absent};
+use crate::sync::{Tree, TreeError, absent};
 
 /// Takes what the returning node holds newer into a tree of this, the serving node.
 ///
@@ -87,9 +87,32 @@ impl Receiver {
 
     /// Compares what the returning node has with what is here.
     pub fn offer(&mut self, mine: Spool) -> Result<&Plan, CarryError> {
+        self.offer_of(mine, None, Carried::Messages)
+    }
+
+    /// The same where no more than that is carried. `base`: what both had when the returning node last fetched, if this one
+    /// never does; what was carried here since is known all the same.
+    pub fn offer_of(
+        &mut self,
+        mine: Spool,
+        base: Option<Base>,
+        carried: Carried,
+    ) -> Result<&Plan, CarryError> {
         let theirs = scan(&self.hands.tree, self.holds, &mut self.seen)?;
-        let plan = plan(self.kept.base(), &mine, &theirs);
+        let base = match base {
+            None => self.kept.base().clone(),
+            Some(mut base) => {
+                self.kept.base().messages.iter().cloned().for_each(|known| base.learn(known));
+                base
+            }
+        };
+        let plan = plan(&base, &mine, &theirs).limited_to(carried, &mine);
         Ok(&self.offered.insert((mine, plan)).1)
+    }
+
+    /// Whether an earlier one was killed in the middle of something in this tree: then [`Receiver::open`] finishes it.
+    pub fn left_something(tree: &Tree, directory: &Path) -> Result<bool, TreeError> {
+        Ok(directory.join(PLACING).exists() || Hands::left_something(tree)?)
     }
 
     /// Does one step of the plan. In any order; done twice, it is as done once.
@@ -97,6 +120,16 @@ impl Receiver {
     /// Err: this node has all of it or nothing of it, and it can be tried again.
     pub fn step(&mut self, index: usize, contents: &mut dyn Contents) -> Result<Done, CarryError> {
         self.settle()?;
+        let done = self.do_step(index, contents);
+        if done.is_err()
+            && let Err(error) = self.settle()
+        {
+            tracing::warn!("what came of it waits for the next start: {error}");
+        }
+        done
+    }
+
+    fn do_step(&mut self, index: usize, contents: &mut dyn Contents) -> Result<Done, CarryError> {
         let (mine, plan) = self.offered.as_ref().ok_or(CarryError::NoStep(index))?;
         let step = plan.steps.get(index).ok_or(CarryError::NoStep(index))?.clone();
         let parts = step.contents(mine);

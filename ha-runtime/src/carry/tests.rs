@@ -15,6 +15,7 @@ use crate::sync::Tree;
 
 mod aside;
 mod asterisk;
+mod conversation;
 mod full_disk;
 pub(super) mod kill;
 mod locks;

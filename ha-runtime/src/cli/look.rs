@@ -42,6 +42,9 @@ pub(super) fn status(context: &Context) -> Verdict {
     // whatever held the address ended with the daemon
     let cluster = json!(null);
     let mut document = driver::status_document(context, &node.status(), &on_change, followers, cluster)?;
+    // the node above has not looked at the disk
+    let now = node_state::now(context)?;
+    document["replication"]["owes"] = json!(now.owes && !now.active);
     document["daemon"] = json!(false);
     Ok(Report::new(driver::status_text(&document), document))
 }

@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use super::Check;
 use crate::context::Context;
 use crate::durable::STATE_DIRECTORY;
+use crate::node_state;
+use crate::replicate;
 use crate::sync::{TrashLimit, size_below};
 
 /// The scripts' dumps, in the system's temporary directory. The first was never deleted (`domain.md` 2.6).
@@ -48,6 +50,43 @@ pub(super) fn trash(context: &Context) -> Option<Check> {
         Ok(bytes) => Some(Check::ok("trash", format!("{directory} holds {} MiB", bytes >> 20))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(Check::warn("trash", format!("{directory}: {error}"), "run `doctor` as root")),
+    }
+}
+
+/// Whether a node that stands by may fetch.
+pub(super) fn to_carry(context: &Context) -> Check {
+    match node_state::now(context) {
+        Ok(now) if now.active => {
+            Check::ok("to-carry", "telephony is here, and what this node has is in force")
+        }
+        Ok(now) if now.owes => Check::warn(
+            "to-carry",
+            "what this node holds newer has not been carried to the other one: nothing is fetched before",
+            "it is done as soon as the other node serves and can be reached; `replicate` does it now, and says why not",
+        ),
+        Ok(_) => Check::ok("to-carry", "nothing is here alone"),
+        Err(failure) => Check::warn(
+            "to-carry",
+            failure.message,
+            "correct what the finding names, then run `doctor` again",
+        ),
+    }
+}
+
+/// What was newer here and was not carried.
+pub(super) fn set_aside(context: &Context) -> Check {
+    let all = match replicate::set_aside(context) {
+        Ok(all) => all,
+        Err(failure) => return Check::warn("set-aside", failure.message, "run `doctor` as root"),
+    };
+    let found = all.iter().map(|(directory, count)| format!("{} with {count} files", directory.display()));
+    match found.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => Check::ok("set-aside", "nothing was set aside"),
+        some => Check::warn(
+            "set-aside",
+            format!("{some}: this node held them newer, and the serving one's are in force"),
+            "`manifest` there says why: put what is wanted in its place by hand, then delete the directory",
+        ),
     }
 }
 

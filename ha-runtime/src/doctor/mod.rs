@@ -20,6 +20,8 @@
 //! | `database-files` | any | PostgreSQL's files cannot be read |
 //! | `left-over-dumps` | any | a dump of the scripts is left in a temporary directory |
 //! | `trash` | any | what replications deleted takes more room than it may |
+//! | `to-carry` | whoever fetches | what this node holds newer has not been carried to the serving one, or is not known |
+//! | `set-aside` | whoever fetches | files that this node held newer and were not carried lie beside |
 //! | `state-space` | any | the disk of the state directory is nearly full |
 //! | `state-file` | any | the node's record cannot be read |
 //! | `clock` | any | the time zone cannot be read, or the clock was set back |
@@ -114,6 +116,8 @@ pub async fn examine(context: &Context, fault: Option<&Failure>) -> Report {
     let flow = context.settings.replication.flow;
     if flow.is_pull() && role.is_some_and(|role| flow.reaches(role.role())) {
         checks.push(keys::private_key(context));
+        checks.push(leftovers::to_carry(context));
+        checks.push(leftovers::set_aside(context));
         checks.extend(replication::ages(context, Utc::now(), &chrono::Local));
     } else if let Some(RoleConfig::Master { slave }) = role
         && !flow.is_pull()

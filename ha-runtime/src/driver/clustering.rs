@@ -133,9 +133,9 @@ impl Clustering {
 }
 
 impl Driver {
-    /// What this node says of itself. Nothing is carried between the nodes yet.
+    /// What this node says of itself.
     pub(super) fn standing(&self) -> Standing {
-        self.node.standing(false)
+        self.node.standing(self.node.owes())
     }
 
     /// Tells the node what is settled, if that is news.

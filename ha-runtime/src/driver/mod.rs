@@ -13,6 +13,7 @@ mod handover;
 mod keeper;
 mod leaving;
 mod leftovers;
+mod owing;
 mod requests;
 mod status;
 
@@ -158,6 +159,7 @@ async fn run_with(context: Context, opener: Opener) -> Verdict {
     keeper.records_go_to(store, to_self.clone());
     let mut driver = Driver::new(context, node, performer, keeper, opener, to_self);
     driver.open_probes(&role)?;
+    driver.look_what_is_owed();
     driver.clustering.start(&driver.context, &role)?;
     driver.keep_anew();
     if booted {
@@ -290,6 +292,7 @@ impl Driver {
     fn give(&mut self, input: Input) -> Option<Failure> {
         let before = (self.what_is_kept_for(), self.slave_is_down());
         let generation = self.node.record().generation;
+        let recorded = matches!(input, Input::Persisted { .. });
         let outputs = self.node.handle(clock::now(), input);
         if self.what_is_kept_for() != before.0 {
             self.keep_anew();
@@ -298,6 +301,9 @@ impl Driver {
         }
         if self.node.record().generation != generation {
             self.beginnings.raised(self.node.record().generation);
+        }
+        if recorded && self.may_be_replicated_to() {
+            self.look_again_what_is_owed();
         }
         if !self.configuring {
             self.generation.store(self.node.record().generation, Ordering::SeqCst);
@@ -359,12 +365,15 @@ impl Driver {
                 let (context, to_self) = (self.context.clone(), self.to_self.clone());
                 let (kept, alerts) = (self.kept.clone(), self.keeper.alerts());
                 tokio::spawn(async move {
+                    let owned = context.clone();
                     // in a task of its own, so that a report comes whatever happens to it
-                    let work = async move { replicate::run(&context, &kept, &job, |_| {}).await };
+                    let work = async move { replicate::run(&owned, &kept, &job, |_| {}).await };
                     let running = tokio::spawn(work);
                     let ended =
                         running.await.unwrap_or_else(|error| Ended::not_begun(Failure::environment(error)));
                     replicate::tell(&alerts, &job, &ended);
+                    let to_loop = to_self.clone();
+                    let _ = tokio::task::spawn_blocking(move || owing::tell(&context, &to_loop)).await;
                     let input = Input::Replicated { id, how: ended.how, took: ended.took };
                     let _ = to_self.send(Message::Input(input)).await;
                 });
@@ -473,9 +482,12 @@ impl Driver {
         let fence = Arc::clone(&self.fence);
         let status = self.node.status();
         let takeover = self.takeover(status.record.generation, Moment::Later);
-        if self.may_be_replicated_to() && !status.record.active {
+        let stands_by = self.may_be_replicated_to() && !status.record.active;
+        if stands_by {
             self.settle_leftovers();
+            self.look_again_what_is_owed();
         }
+        let by_hand = stands_by && status.in_flight.is_none();
         let serves = self.may_be_replicated_to()
             && status.record.active
             && status.in_flight.is_none()
@@ -485,8 +497,13 @@ impl Driver {
             if serves && context.profile().database.is_some() {
                 crate::fence::keep(&fence, &context, &takeover).await;
             }
-            let look =
-                tokio::task::spawn_blocking(move || observe(&context.root, &context.profile().observe));
+            let look = tokio::task::spawn_blocking(move || {
+                let observed = observe(&context.root, &context.profile().observe);
+                if by_hand {
+                    owing::seen(&context, observed);
+                }
+                observed
+            });
             if let Ok(observed) = look.await {
                 let _ = to_self.send(Message::Input(Input::Observed(observed))).await;
             }

@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::handover::{self, Waiter, Wish};
-use super::{Driver, Message, NO_GENERATION, RoleChanged, is_as_wanted};
+use super::{Driver, Message, NO_GENERATION, RoleChanged, is_as_wanted, owing};
 use crate::configure::{self, RoleRequest};
 use crate::control::{self, Answer, FromMaster, LINE_MAX, Request};
 use crate::lock::LOCK_DIRECTORY;
@@ -200,10 +200,12 @@ impl Driver {
         };
         let job = Job { peer, files, database, full, dry_run, by_hand: true };
         let (context, kept, alerts) = (self.context.clone(), self.kept.clone(), self.keeper.alerts());
+        let to_self = self.to_self.clone();
         tokio::spawn(async move {
             let ended = replicate::run(&context, &kept, &job, |_| {}).await;
             if !dry_run {
                 replicate::tell(&alerts, &job, &ended);
+                let _ = tokio::task::spawn_blocking(move || owing::tell(&context, &to_self)).await;
             }
             let _ = answer.send(ended.verdict);
         });

@@ -86,6 +86,7 @@ pub fn document(
         "replication": {
             "number": number(context, status.role.role(), &past),
             "pulls": flow.is_pull(),
+            "owes": status.owes,
             "fetches": flow.is_pull() && flow.reaches(status.role.role()) && !status.record.active,
             "files": part(&past.files, on_change.has_files),
             "database": part(&past.database, on_change.has_tables),
@@ -222,6 +223,10 @@ pub fn text(document: &Value) -> String {
             lines.push(format!("{name:<11} {}", part_text(&document["replication"][name])));
         }
         lines.push(format!("on change   {}", on_change_text(&document["replication"]["on_change"])));
+    }
+    if document["replication"]["owes"] == true {
+        let text = "what this node holds newer is carried to the other one before anything is fetched, as soon as that serves";
+        lines.push(format!("to carry    {text}"));
     }
     if let Some(number @ 1..) = document["replication"]["number"].as_u64() {
         let text = "the last that the slave has as a whole, files and database";

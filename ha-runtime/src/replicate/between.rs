@@ -28,6 +28,46 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// How long an end may take to say why it ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// As people are told.
+const SOURCE: &str = "the source on the other node";
+
+/// A source at the other node, and the way to it.
+pub(super) struct Source {
+    stream: UnixStream,
+    end: FarEnd,
+    way: Box<dyn Far>,
+}
+
+impl Source {
+    /// Opens the way to the other node, and a source there.
+    pub(super) fn open(context: &Context, peer: IpAddr) -> Result<Source, Failure> {
+        let way = way::to_peer(context, peer)?;
+        let opened = way.open(Word::Source).map_err(Failure::environment)?;
+        Source::of(way, opened).map_err(Failure::environment)
+    }
+
+    fn of(way: Box<dyn Far>, opened: FarStream) -> io::Result<Source> {
+        let (stream, end) = opened.into_parts();
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Source { stream, end, way })
+    }
+
+    /// To ask it something before it leads a replication.
+    pub(super) fn stream(&self) -> io::Result<UnixStream> {
+        self.stream.try_clone()
+    }
+
+    /// Why it does not answer: what it said when it ended is the better explanation.
+    pub(super) fn explain(&self, error: &SyncError) -> Failure {
+        match self.end.wait(LAST_WORDS) {
+            Ok(ending) if matches!(error, SyncError::Cut(_)) && !ending.is_success() => {
+                Failure::environment(format!("{SOURCE} ended: {ending}"))
+            }
+            _ => far_node::failure(error),
+        }
+    }
+}
+
 /// Both ends, open.
 pub(super) struct Between {
     source: BufReader<UnixStream>,
@@ -40,17 +80,15 @@ pub(super) struct Between {
 }
 
 impl Between {
-    /// Opens the way to the other node, a source there and an agent here.
-    pub(super) fn open(context: &Context, peer: IpAddr) -> Result<Between, Failure> {
-        let way = way::to_peer(context, peer)?;
-        let source = way.open(Word::Source).map_err(Failure::environment)?;
+    /// Opens an agent here, and brings it together with a source there.
+    pub(super) fn open(context: &Context, source: Source) -> Result<Between, Failure> {
         let agent = way::own_agent(context)?.open(Word::Agent).map_err(Failure::environment)?;
-        Between::of(way, source, agent).map_err(Failure::environment)
+        Between::of(source, agent).map_err(Failure::environment)
     }
 
-    fn of(way: Box<dyn Far>, source: FarStream, agent: FarStream) -> io::Result<Between> {
-        let ((source, source_end), (agent, agent_end)) = (source.into_parts(), agent.into_parts());
-        source.set_read_timeout(Some(PATIENCE))?;
+    fn of(source: Source, agent: FarStream) -> io::Result<Between> {
+        let Source { stream: source, end: source_end, way } = source;
+        let (agent, agent_end) = agent.into_parts();
         let agent_left = Arc::new(AtomicBool::new(false));
         let (mut answers, mut to_source, left) =
             (agent.try_clone()?, source.try_clone()?, Arc::clone(&agent_left));
@@ -100,8 +138,7 @@ impl Between {
         if !matches!(error, SyncError::Cut(_)) {
             return far_node::failure(error);
         }
-        let ends =
-            [("this node's agent", &self.agent_end), ("the source on the other node", &self.source_end)];
+        let ends = [("this node's agent", &self.agent_end), (SOURCE, &self.source_end)];
         let first = usize::from(!self.agent_left.load(Ordering::SeqCst));
         for (who, end) in [ends[first], ends[1 - first]] {
             if let Some(ending) = end.wait(LAST_WORDS).ok().filter(|ending| !ending.is_success()) {
@@ -134,7 +171,7 @@ mod tests {
         };
         let (source, agent) = (script(source), script("cat >/dev/null"));
         let (said, heard) = (source.open(Word::Source).unwrap(), agent.open(Word::Agent).unwrap());
-        Between::of(Box::new(source), said, heard).unwrap()
+        Between::of(Source::of(Box::new(source), said).unwrap(), heard).unwrap()
     }
 
     fn refusal(source: &str) -> String {

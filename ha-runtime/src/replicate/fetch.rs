@@ -10,19 +10,23 @@ use std::time::Instant;
 
 use chrono::Utc;
 use ha_core::event::Replicated;
+use ha_core::replication::admission::Receiver;
 use ha_core::replication::copying::Copied;
 use serde_json::json;
 
 use super::afterwards::{self, Done};
-use super::between::Between;
+use super::between::{Between, Source};
 use super::errand::{Errand, Told};
-use super::{Ended, Job, Kept, LOCK_PATIENCE, copying, counterpart, past};
+use super::returning::{self, StandingBy};
+use super::{Ended, Job, Kept, LOCK_PATIENCE, SetAside, copying, counterpart, past};
+use crate::carry::{CarryError, Given};
 use crate::context::Context;
 use crate::driver::AlertLine;
 use crate::line::blocking;
 use crate::lock::Lock;
 use crate::node_state;
 use crate::report::{Failure, Report, Verdict};
+use crate::sync::SyncError;
 
 /// The alert, and the key in a report, of a command that failed.
 const AFTERWARDS_FAILED: &str = "after-replication-failed";
@@ -43,16 +47,14 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                 verdict: Ok(report),
                 how: Replicated::Done { generation: 0 },
                 took: clock.elapsed(),
+                set_aside: SetAside::AsBefore,
             });
         }
-        let fetched = may_fetch(&context, job.peer).and_then(|generation| {
-            let known = Done::load(&context)?.known().to_vec();
-            let errand = Errand { full: job.full, dry_run: job.dry_run, known };
-            Ok((generation, Between::open(&context, job.peer)?.fetch(&errand)?))
-        });
+        let aside = returning::set_aside(&context).unwrap_or_default();
+        let fetched = fetch(&context, &kept, &job);
         let (how, number, sources, verdict): (_, _, _, Verdict) = match fetched {
-            Ok((generation, Told { outcome, number, sources })) => {
-                let verdict = Verdict::from(outcome);
+            Ok(Fetched { generation, brought, told: Told { outcome, number, sources } }) => {
+                let verdict = Verdict::from(outcome).map(|report| with_what_was_carried(report, brought));
                 let done = verdict.is_ok();
                 (
                     if done { Replicated::Done { generation } } else { Replicated::Failed },
@@ -77,16 +79,79 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                 kept.brought(told);
             }
         }
-        Ok(Ended { verdict, how, took: clock.elapsed() })
+        let set_aside = returning::more_aside(&context, &aside);
+        Ok(Ended { verdict, how, took: clock.elapsed(), set_aside })
     });
     work.await.unwrap_or_else(Ended::not_begun)
+}
+
+/// What was fetched, and what was carried before.
+struct Fetched {
+    generation: u64,
+    brought: Option<Given>,
+    told: Told,
+}
+
+/// Carries what this node holds newer, if it may; then fetches, and remembers what both nodes have then.
+fn fetch(context: &Context, kept: &Kept, job: &Job) -> Result<Fetched, Failure> {
+    // before anything is looked at: what becomes of this node from here on is another time
+    let time = StandingBy::now(context)?;
+    let now = may_fetch(context, job.peer)?;
+    if let Err(failure) = returning::end_leftovers(context) {
+        tracing::warn!("what an earlier carrying left is not ended: {failure}");
+    }
+    let source = Source::open(context, job.peer)?;
+    let mut brought = None;
+    if !job.dry_run {
+        if now.owes {
+            brought = Some(carry(context, kept, &source, &time)?);
+            // who serves by now has more to carry
+            admitted(Receiver { owes: false, ..node_state::now(context)? })?;
+        }
+        time.clear(context)?;
+    }
+    let known = Done::load(context)?.known().to_vec();
+    let errand = Errand { full: job.full, dry_run: job.dry_run, known };
+    let told = Between::open(context, source)?.fetch(&errand)?;
+    if !job.dry_run && !told.sources.is_empty() {
+        let remembered = returning::remember(context, &time, &errand.known, &told.sources, &mut kept.seen());
+        if let Err(failure) = remembered {
+            // what was known before holds as well, it makes less of what is newer alone
+            tracing::warn!("what both nodes have now is not written down: {failure}");
+        }
+    }
+    Ok(Fetched { generation: now.generation, brought, told })
+}
+
+fn carry(context: &Context, kept: &Kept, source: &Source, time: &StandingBy) -> Result<Given, Failure> {
+    let carried = source
+        .stream()
+        .map_err(|error| CarryError::Link(SyncError::Cut(error)))
+        .and_then(|stream| returning::carry(context, stream, time, &mut kept.seen()));
+    carried.map_err(|error| {
+        let Failure { blame, message } = match &error {
+            CarryError::Link(error) => source.explain(error),
+            error => Failure::environment(error),
+        };
+        let guard = "guard \"carry\": what this node holds newer is carried to the other one before anything is fetched";
+        Failure { blame, message: format!("{guard}, which failed: {message}; nothing was changed here") }
+    })
+}
+
+fn with_what_was_carried(mut report: Report, brought: Option<Given>) -> Report {
+    if let Some(Given { carried, aside }) = brought {
+        let text = format!("carried before: {carried} messages and files; {aside} set aside");
+        report.text = format!("{text}\n{}", report.text);
+        report.json["carried"] = json!({ "carried": carried, "set_aside": aside });
+    }
+    report
 }
 
 /// Runs what follows a replication, also one that was cut, if it is due. Its failure is no failure of the replication: it is
 /// told in the report, by which the daemon raises an alert.
 fn follow(context: &Context, sources: &BTreeMap<String, String>, verdict: Verdict) -> Verdict {
     // a node that serves meanwhile is left alone
-    if may_be_changed(context).is_err() {
+    if node_state::now(context).and_then(admitted).is_err() {
         return verdict;
     }
     let (text, key, value) = match afterwards::catch_up(context, sources) {
@@ -118,20 +183,19 @@ pub(super) fn tell_of_what_follows(alerts: &AlertLine, report: &Report) {
     }
 }
 
-/// Whether this node may be replicated to from that one, before anybody is asked for anything. Its generation.
-fn may_fetch(context: &Context, peer: IpAddr) -> Result<u64, Failure> {
+/// Whether this node may be replicated to from that one, before anybody is asked for anything: once it owes nothing.
+fn may_fetch(context: &Context, peer: IpAddr) -> Result<Receiver, Failure> {
     if counterpart(context.settings.replication.flow, &context.role()?)? != peer {
         return Err(Failure::guard(format!(
             "guard \"role\": {peer} is not this node's counterpart any more"
         )));
     }
-    may_be_changed(context)
+    let now = node_state::now(context)?;
+    admitted(Receiver { owes: false, ..now })?;
+    Ok(now)
 }
 
-/// Whether a replication may change this node now. Its generation.
-fn may_be_changed(context: &Context) -> Result<u64, Failure> {
-    let now = node_state::now(context)?;
+fn admitted(now: Receiver) -> Result<(), Failure> {
     now.admits(now.generation)
-        .map_err(|unwilling| Failure::guard(format!("{unwilling}; nothing was changed")))?;
-    Ok(now.generation)
+        .map_err(|unwilling| Failure::guard(format!("{unwilling}; nothing was changed")))
 }

@@ -1,7 +1,9 @@
 //! The part of a replication that are files.
 
+use std::path::Path;
 use std::sync::PoisonError;
 
+use ha_core::carry::Carried;
 use ha_core::replication::copying::{Copied, Copying};
 use ha_core::replication::filter::Filter;
 use ha_core::replication::guard::DeleteGuard;
@@ -9,6 +11,7 @@ use serde_json::json;
 
 use super::job::Job;
 use super::switch::Switch;
+use crate::carry::Holding;
 use crate::context::Context;
 use crate::durable::{STATE_DIRECTORY, read_if_exists};
 use crate::far_node;
@@ -35,6 +38,11 @@ pub fn copying(context: &Context) -> Result<Copying, Failure> {
 
 /// The trees that are copied: the distribution's, and the operator's own; the operator's exclusions apply to all.
 pub fn trees(context: &Context) -> Result<Vec<Tree>, Failure> {
+    Ok(holdings(context)?.into_iter().map(|holding| holding.tree).collect())
+}
+
+/// The same with what of each is carried from a node that returns.
+pub(super) fn holdings(context: &Context) -> Result<Vec<Holding>, Failure> {
     let settings = &context.settings.replication;
     let bad = |error: &dyn std::fmt::Display| Failure::usage(format!("replication: {error}"));
     let copied = copying(context)?.datasets;
@@ -43,17 +51,19 @@ pub fn trees(context: &Context) -> Result<Vec<Tree>, Failure> {
     let mut databases = Vec::new();
     for dataset in copied {
         match dataset {
-            Copied::Tree { root, only, exclude } => {
-                trees.push((root, Filter::new(&only, &exclude).map_err(|error| bad(&error))?));
+            Copied::Tree { root, only, exclude, carried } => {
+                trees.push((root, Filter::new(&only, &exclude).map_err(|error| bad(&error))?, carried));
             }
             Copied::Sqlite { path, .. } => {
                 let name = path.rsplit('/').next().unwrap_or_default();
                 let filter = Filter::new(&[name], &[]).map_err(|error| bad(&error))?;
-                databases.push(Tree::database(&context.root, &path, filter).map_err(|error| bad(&error))?);
+                let tree = Tree::database(&context.root, &path, filter).map_err(|error| bad(&error))?;
+                databases.push(Holding { tree, carried: Carried::Nothing });
             }
         }
     }
-    trees.extend(settings.extra_files.iter().map(|path| (path.clone(), Filter::default())));
+    let own = settings.extra_files.iter();
+    trees.extend(own.map(|path| (path.clone(), Filter::default(), Carried::Nothing)));
     let below = |root: &str| -> Vec<String> {
         let prefix = format!("{}/", root.trim_end_matches('/'));
         let excluded = settings.exclude.iter().chain(&apart);
@@ -61,9 +71,10 @@ pub fn trees(context: &Context) -> Result<Vec<Tree>, Failure> {
     };
     let trees = trees
         .into_iter()
-        .map(|(root, filter)| {
+        .map(|(root, filter, carried)| {
             let filter = filter.excluding(&below(&root)).map_err(|error| bad(&error))?;
-            Tree::new(&context.root, &root, filter).map_err(|error| bad(&error))
+            let tree = Tree::new(&context.root, &root, filter).map_err(|error| bad(&error))?;
+            Ok(Holding { tree, carried })
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(trees.into_iter().chain(databases).collect())
@@ -85,8 +96,13 @@ fn apart(dataset: &Copied) -> Vec<String> {
 /// The trees as they are to be read: of a database a copy, made now, that nobody writes. The lock *replicate* is held.
 pub(super) fn still(context: &Context, trees: Vec<Tree>) -> Result<Vec<Tree>, Failure> {
     let copies = context.root.path(STATE_DIRECTORY).join(SNAPSHOTS);
-    let still = |tree: Tree| Ok(snapshot(&tree, &copies)?.unwrap_or(tree));
+    let still = |tree: Tree| still_one(&tree, &copies);
     trees.into_iter().map(still).collect::<Result<_, TreeError>>().map_err(Failure::environment)
+}
+
+/// The same of one tree, which keeps its copies in that directory.
+pub(super) fn still_one(tree: &Tree, copies: &Path) -> Result<Tree, TreeError> {
+    Ok(snapshot(tree, copies)?.unwrap_or_else(|| tree.clone()))
 }
 
 pub(super) fn push_options(context: &Context, full: bool) -> PushOptions {

@@ -46,12 +46,26 @@ pub struct Ended {
     pub how: Replicated,
     /// Without the wait for another one.
     pub took: Duration,
+    /// What this node held newer and was not carried.
+    pub set_aside: SetAside,
+}
+
+/// What a node that returned keeps beside, of things that the serving one does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetAside {
+    /// Nothing.
+    Nothing,
+    /// No more than before.
+    AsBefore,
+    /// More: a sentence with its place and how much it is.
+    More(String),
 }
 
 impl Ended {
     /// Before anything was attempted, or not as it should.
     pub(crate) fn not_begun(failure: Failure) -> Ended {
-        Ended { verdict: Err(failure), how: Replicated::Failed, took: Duration::ZERO }
+        let (how, set_aside) = (Replicated::Failed, SetAside::AsBefore);
+        Ended { verdict: Err(failure), how, took: Duration::ZERO, set_aside }
     }
 }
 

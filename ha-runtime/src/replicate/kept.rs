@@ -1,11 +1,13 @@
 //! What a daemon keeps from one replication to the next.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::afar::Afar;
 use super::known::Known;
 use super::lookout::{Lookout, Sight};
+use crate::carry::Seen;
 use crate::context::Context;
 use crate::line::Line;
 
@@ -17,6 +19,7 @@ pub struct Kept {
     known: Arc<Mutex<Known>>,
     lookout: Option<Arc<Lookout>>,
     afar: Option<Arc<Afar>>,
+    seen: Arc<Mutex<SeenTrees>>,
 }
 
 /// What is known of changes that are not on the slave.
@@ -37,7 +40,15 @@ impl OnChange {
     }
 }
 
+/// What is known of the contents of this node's trees, by their names.
+pub(super) type SeenTrees = BTreeMap<String, Seen>;
+
 impl Kept {
+    /// What a node that fetches has read already.
+    pub(super) fn seen(&self) -> MutexGuard<'_, SeenTrees> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looking out for changes, too.
     pub fn looking_out(lookout: Arc<Lookout>) -> Kept {
         Kept { lookout: Some(lookout), ..Kept::default() }

@@ -9,11 +9,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use ha_core::replication::wire::Hello;
+use ha_core::replication::wire::{ErrorKind, Frame, Hello};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::errand::{Errand, Told};
 use super::files;
+use super::taking;
 use super::trees;
 use crate::agent::Client;
 use crate::context::Context;
@@ -21,9 +22,9 @@ use crate::control::Answer;
 use crate::far_node;
 use crate::lock::Lock;
 use crate::node_state;
-use crate::oust::{Taker, oust};
+use crate::oust::{Taken, Taker, oust};
 use crate::report::{Failure, Report, Verdict};
-use crate::sync::{PushOptions, SyncError};
+use crate::sync::{Link, PushOptions, SyncError};
 
 /// How long the other end may be silent: its agent reads all of its files between two answers, at most.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -37,20 +38,55 @@ const TOLD: usize = 500;
 /// Serves whoever is at the other end until it hangs up.
 pub(crate) fn source(context: &Context) -> Verdict {
     let stream = Stdio::new().map_err(Failure::environment)?;
-    let answered = serve(stream, &far_node::hello(context), |client, errand| fulfil(context, client, errand));
+    let answered = serve(context, Link::new(stream));
     answered.map(|()| Report::default()).map_err(|error| far_node::failure(&error))
 }
 
-/// Asks `fulfil` for each errand that comes.
-pub(super) fn serve<S: Read + Write + AsFd>(
-    stream: S,
-    own: &Hello,
-    mut fulfil: impl FnMut(&mut Client<S>, &Errand) -> Told,
+/// Takes what is carried here, if the other node has something, then leads the replications that it asks for.
+fn serve<S: Read + Write + AsFd>(context: &Context, mut link: Link<S>) -> Result<(), SyncError> {
+    let own = far_node::hello(context);
+    let mut greeted = false;
+    let mut asked = link.asked()?;
+    loop {
+        asked = match asked {
+            None | Some(Frame::Bye) => return Ok(()),
+            Some(Frame::Hello(hello)) => {
+                answer(&mut link, &own, &hello)?;
+                greeted = true;
+                link.asked()?
+            }
+            Some(frame @ Frame::Offer { .. }) if greeted => taking::take_in(context, &mut link, frame)?,
+            Some(Frame::Fetch(errand)) => return lead(context, Client::greet(link, &own)?, errand),
+            Some(_) => return Err(SyncError::Unexpected { asked: "nothing" }),
+        };
+    }
+}
+
+/// Who the asker is must be right before it is told what this node holds.
+fn answer<S: Read + Write + AsFd>(link: &mut Link<S>, own: &Hello, hello: &Hello) -> Result<(), SyncError> {
+    if hello.version == own.version && hello.distribution == own.distribution {
+        link.send(&Frame::Hello(own.clone()))?;
+        return link.flush();
+    }
+    let Hello { version, distribution, program } = own;
+    let message = format!(
+        "the serving node is {distribution} {program} (protocol {version}), the other one {} {} (protocol {}): install the \
+         same package on both",
+        hello.distribution, hello.program, hello.version
+    );
+    link.send(&Frame::Error { kind: ErrorKind::Mismatch, message })?;
+    link.flush()
+}
+
+/// One replication after the other, as the other node asks for them.
+fn lead<S: Read + Write + AsFd>(
+    context: &Context,
+    mut client: Client<S>,
+    mut errand: Vec<u8>,
 ) -> Result<(), SyncError> {
-    let Some((mut client, mut errand)) = Client::called(stream, own)? else { return Ok(()) };
     loop {
         let told = match serde_json::from_slice(&errand) {
-            Ok(errand) => fulfil(&mut client, &errand),
+            Ok(errand) => fulfil(context, &mut client, &errand),
             Err(error) => Told::failed(Failure::usage(format!("what is asked for: {error}"))),
         };
         let told = serde_json::to_vec(&told).map_err(|error| SyncError::Cut(io::Error::other(error)))?;
@@ -80,9 +116,7 @@ fn send<S: Read + Write + AsFd>(
     // what an operator changed since the last errand holds for this one
     let context = &context.reread()?;
     may_be_fetched_from(context)?;
-    // signed as an agent: one that was left over by a node that was cut off makes way, and so it does for a takeover
-    let taken = oust(Lock::Replicate, &context.root, Taker::Agent, GRACE, LOCK_PATIENCE);
-    let _lock = taken.map_err(Failure::environment)?;
+    let _lock = lock(context)?;
     // it may have been waited for
     may_be_fetched_from(context)?;
     let trees = files::still(context, trees(context)?)?;
@@ -100,6 +134,12 @@ fn send<S: Read + Write + AsFd>(
     let outcome = Answer::Done(files::report(&report)?);
     let sources = if report.skipped.is_empty() { report.sources } else { BTreeMap::new() };
     Ok(Told { outcome, number: Some(report.number), sources })
+}
+
+/// The lock *replicate*, signed as an agent: one that was left over by a node that was cut off makes way, and so it does for
+/// a takeover.
+pub(super) fn lock(context: &Context) -> Result<Taken, Failure> {
+    oust(Lock::Replicate, &context.root, Taker::Agent, GRACE, LOCK_PATIENCE).map_err(Failure::environment)
 }
 
 fn may_be_fetched_from(context: &Context) -> Result<(), Failure> {

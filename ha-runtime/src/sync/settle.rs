@@ -239,7 +239,7 @@ mod tests {
                         let judgement = judge(
                             promised,
                             occasion,
-                            Receiver { flow: Flow::Push, role, generation, active },
+                            Receiver { flow: Flow::Push, role, generation, active, owes: false },
                         );
                         let stands_by = occasion == Occasion::StandingBy && !active && generation == promised;
                         let takes_over = occasion == Occasion::TakingOver && promised == 7 && generation == 8;

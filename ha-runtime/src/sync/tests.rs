@@ -129,7 +129,7 @@ impl AgentHost for Node {
 }
 
 fn passive_slave() -> NodeState {
-    NodeState { flow: Flow::Push, role: Role::Slave, generation: GENERATION, active: false }
+    NodeState { flow: Flow::Push, role: Role::Slave, generation: GENERATION, active: false, owes: false }
 }
 
 /// Two nodes' file systems in one temporary directory, one dataset `/srv/data`.

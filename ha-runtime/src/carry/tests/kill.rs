@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-const DIRECTORY: &str = "PBX_HA_TEST_CARRY_DIRECTORY";
-const POINTS: &str = "PBX_HA_TEST_CARRY_POINTS";
+pub(super) const DIRECTORY: &str = "PBX_HA_TEST_CARRY_DIRECTORY";
+pub(super) const POINTS: &str = "PBX_HA_TEST_CARRY_POINTS";
 const WAY: &str = "PBX_HA_TEST_CARRY_FLOCK";
 
 /// Kills this process when it is the child and so many points were passed.

@@ -279,3 +279,127 @@ fn what_one_node_alone_names_is_refused_by_its_name() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("/etc/example/copying: \"nonsense\" is not known"), "{said}");
 }
+
+/// A pair with voicemail and greetings, whose slave has fetched two messages, one of which its owner heard on the master
+/// since; then the slave took over.
+fn parted() -> Option<Pair> {
+    let pair = Pair::start("")?;
+    for node in ["master", "slave"] {
+        let told = "messages /srv/voicemail\ngreetings /srv/data\ntold /usr/bin/told them";
+        pair.write(node, "etc/example/copying", told);
+        let script = format!("#!/bin/sh\necho \"$@\" >>{}\n", pair.path(node, "told").display());
+        pair.write(node, "usr/bin/told", &script);
+        fs::set_permissions(pair.path(node, "usr/bin/told"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    pair.message("master", "601/INBOX/msg0000", 1);
+    pair.message("master", "602/INBOX/msg0000", 2);
+    pair.write("master", "srv/data/both", "old");
+    pair.fetch("slave");
+    for extension in ["wav", "txt"] {
+        let path = |place: &str| pair.path("master", &format!("srv/voicemail/default/{place}.{extension}"));
+        fs::create_dir_all(path("602/Old/msg0000").parent().unwrap()).unwrap();
+        fs::rename(path("602/INBOX/msg0000"), path("602/Old/msg0000")).unwrap();
+    }
+    pair.message("master", "601/INBOX/msg0001", 3);
+    pair.write("master", "srv/data/new", "recorded");
+    pair.write("master", "srv/data/both", "the master's");
+    pair.serves("slave");
+    pair.message("slave", "601/INBOX/msg0001", 4);
+    Some(pair)
+}
+
+impl Pair {
+    fn message(&self, node: &str, place: &str, said: u32) {
+        self.write(node, &format!("srv/voicemail/default/{place}.wav"), &format!("{said}"));
+        let text = format!("[message]\norigtime={said}\ncallerid=<602>\nmsg_id={said}-1\n");
+        self.write(node, &format!("srv/voicemail/default/{place}.txt"), &text);
+    }
+
+    /// What is said at a place; `-`: nothing.
+    fn said(&self, node: &str, place: &str) -> String {
+        let said = self.read(node, &format!("srv/voicemail/default/{place}.wav"));
+        said.unwrap_or_else(|| "-".to_owned())
+    }
+
+    fn owes(&self, node: &str) -> bool {
+        let status = self.run(node, &["--json", "status"]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["replication"]["owes"].as_bool().unwrap()
+    }
+}
+
+#[test]
+fn a_node_that_returns_carries_what_it_holds_newer_before_it_fetches() {
+    let Some(pair) = parted() else { return };
+    assert!(pair.owes("master") && !pair.owes("slave"));
+    let report = pair.fetch("master");
+    assert_eq!((&report["carried"]["carried"], &report["carried"]["set_aside"]), (&3.into(), &1.into()));
+    for node in ["master", "slave"] {
+        let said = ["601/INBOX/msg0000", "601/INBOX/msg0001", "601/INBOX/msg0002", "602/Old/msg0000"]
+            .map(|place| pair.said(node, place));
+        assert_eq!(said, ["1", "4", "3", "2"], "{node}");
+        assert_eq!(pair.said(node, "602/INBOX/msg0000"), "-");
+        assert_eq!(pair.read(node, "srv/data/new").unwrap(), "recorded");
+        assert_eq!(pair.read(node, "srv/data/both").unwrap(), "old", "the serving node's is in force");
+    }
+    assert_eq!(pair.read("slave", "told").unwrap(), "them\n", "once");
+    let aside = pair.path("master", "var/lib/pbx-ha/aside");
+    let directory = fs::read_dir(&aside).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read_to_string(directory.join("srv/data/both")).unwrap(), "the master's");
+    assert!(!pair.owes("master"));
+    let doctor = String::from_utf8(pair.run("master", &["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("set-aside") && doctor.contains("with 1 files"), "{doctor}");
+
+    // and the other way round, with one that the master has not fetched
+    pair.message("slave", "601/INBOX/msg0003", 5);
+    pair.serves("master");
+    pair.message("master", "601/INBOX/msg0003", 6);
+    fs::remove_file(pair.path("slave", "var/lib/pbx-ha/carry/cleared.json")).unwrap();
+    assert!(pair.owes("slave"));
+    let report = pair.fetch("slave");
+    assert_eq!((&report["carried"]["carried"], &report["carried"]["set_aside"]), (&1.into(), &0.into()));
+    for node in ["master", "slave"] {
+        let said = ["601/INBOX/msg0003", "601/INBOX/msg0004"].map(|place| pair.said(node, place));
+        assert_eq!(said, ["6", "5"], "{node}");
+    }
+    assert!(pair.fetch("slave")["carried"].is_null(), "it owes nothing any more");
+}
+
+#[test]
+fn nothing_is_fetched_while_what_is_newer_here_cannot_be_carried() {
+    let Some(pair) = parted() else { return };
+    fs::remove_file(pair.path("slave", "run/example.pid")).unwrap();
+    let said = pair.refused("master");
+    assert!(said.contains("guard \"carry\"") && said.contains("guard \"passive\""), "{said}");
+    pair.serves("slave");
+    pair.write("slave", "etc/example/copying", "nonsense");
+    let output = pair.run("master", &["replicate"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("guard \"carry\"") && said.contains("nonsense"), "{said}");
+    // nor by an agent that is asked by anybody else
+    assert_eq!(pair.said("master", "601/INBOX/msg0001"), "3");
+    assert!(pair.owes("master"));
+    let doctor = String::from_utf8(pair.run("master", &["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("has not been carried"), "{doctor}");
+    // what is planned only changes nothing
+    pair.write("slave", "etc/example/copying", "messages /srv/voicemail\ngreetings /srv/data");
+    assert!(pair.run("master", &["--dry-run", "replicate"]).status.success());
+    assert!(pair.owes("master") && pair.said("slave", "601/INBOX/msg0002") == "-");
+}
+
+#[test]
+fn a_database_that_is_newer_on_the_returning_node_is_set_aside_whole() {
+    let Some(pair) = with_a_database() else { return };
+    let here = open(&pair.path("master", DATABASE));
+    here.execute("INSERT INTO t VALUES (1)", ()).unwrap();
+    pair.fetch("slave");
+    here.execute("INSERT INTO t VALUES (2)", ()).unwrap();
+    pair.serves("slave");
+    let report = pair.fetch("master");
+    assert_eq!(report["carried"]["set_aside"], 1, "{report}");
+    let aside = fs::read_dir(pair.path("master", "var/lib/pbx-ha/aside")).unwrap().next().unwrap().unwrap();
+    assert_eq!(rows(&aside.path().join(DATABASE)), 2);
+    drop(here);
+    assert_eq!(rows(&pair.path("master", DATABASE)), 1, "the serving node's is in force");
+}
