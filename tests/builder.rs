@@ -107,7 +107,8 @@ impl PairBuilder {
         if self.daemons {
             pair.start_daemon(Host::Master);
             pair.start_daemon(Host::Slave);
-            pair.await_peace(seconds(20.0));
+            // Heartbeat needs 13 s for its first move, whatever its settings
+            pair.await_peace(seconds(40.0));
         }
         Some(pair)
     }

@@ -36,11 +36,13 @@ impl Settings {
             .with("cluster", "permit", "\"50ms\"")
     }
 
-    /// With Debian's Heartbeat in the native cluster's place; both times are TOML durations, such as `2s`.
+    /// With Debian's Heartbeat in the native cluster's place, which waits 5 s for the other node at its start; both times are
+    /// TOML durations, such as `2s`.
     pub fn heartbeat(self, keepalive: &str, deadtime: &str) -> Settings {
         self.with("cluster", "kind", "\"heartbeat\"")
             .with("cluster", "keepalive", &format!("\"{keepalive}\""))
             .with("cluster", "deadtime", &format!("\"{deadtime}\""))
+            .with("cluster", "initdead", "\"5s\"")
     }
 
     /// As they stand on that node: where there is a cluster, it hears the other node on both networks.

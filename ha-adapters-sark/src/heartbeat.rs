@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ha_core::distribution::Shared;
+use ha_core::cluster::heartbeat::{ConfFile, Files, Pair};
 
 use crate::asha_conf::{self, CLUSTER_IP};
 
@@ -20,32 +20,13 @@ pub const AUTHKEYS: &str = "/etc/ha.d/authkeys";
 pub const AUTHKEYS_MODE: u32 = 0o600;
 /// The resource that starts and stops telephony with the address, below `/etc/ha.d/resource.d`.
 pub const RESOURCE: &str = "sark-ha";
+/// Whom it asks.
+const PROGRAM: &str = "/usr/bin/sark-ha";
 
-/// SARK's page: "If the standby node does not come on-line within 120 seconds".
-const INITDEAD: Duration = Duration::from_secs(120);
-
-/// What the files are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pair<'a> {
-    /// The address and the nodes' names.
-    pub shared: &'a Shared,
-    /// The length of the network's prefix in which the address is.
-    pub prefix: u8,
-    /// The interface that gets the address.
-    pub interface: &'a str,
-    /// Each way to the other node: this node's interface, and the other's address on it. At least one.
-    pub paths: &'a [(&'a str, IpAddr)],
-    /// Hosts that tell a dead node from a cut line.
-    pub references: &'a [IpAddr],
-    /// UDP.
-    pub port: u16,
-    /// Between two heartbeats.
-    pub keepalive: Duration,
-    /// The silence after which a node counts as dead.
-    pub deadtime: Duration,
-    /// Whether the primary node takes the address back by itself.
-    pub auto_failback: bool,
-}
+/// What that is, on the disk.
+const RESOURCE_SCRIPT: &str = "/etc/ha.d/resource.d/sark-ha";
+/// The first line of every file below, but for the one that the kernel reads first.
+const MARK: &str = "# Written by sark-ha ";
 
 /// What Heartbeat's files cannot hold: which value, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +66,7 @@ pub fn ha_cf(pair: &Pair<'_>) -> Result<String, HeartbeatError> {
     if pair.paths.is_empty() {
         return Err(HeartbeatError::NoPath);
     }
-    let mut text = String::from("# Written by sark-ha from /etc/asha.conf and its settings: change those.\n");
+    let mut text = marked("");
     let mut line = |words: std::fmt::Arguments<'_>| {
         // writing to a String does not fail
         let _ = writeln!(text, "{words}");
@@ -94,7 +75,7 @@ pub fn ha_cf(pair: &Pair<'_>) -> Result<String, HeartbeatError> {
     line(format_args!("keepalive {}", time(pair.keepalive)));
     line(format_args!("warntime {}", time(pair.deadtime / 3)));
     line(format_args!("deadtime {}", time(pair.deadtime)));
-    line(format_args!("initdead {}", time(INITDEAD.max(pair.deadtime * 2))));
+    line(format_args!("initdead {}", time(pair.initdead)));
     // before the lines that use it: Heartbeat reads in order
     line(format_args!("udpport {}", pair.port));
     for (interface, address) in pair.paths {
@@ -115,14 +96,8 @@ pub fn ha_cf(pair: &Pair<'_>) -> Result<String, HeartbeatError> {
 ///
 /// There is no address, or no such prefix.
 pub fn haresources(pair: &Pair<'_>) -> Result<String, HeartbeatError> {
-    let Some(address) = pair.shared.cluster_ip else { return Err(HeartbeatError::NoAddress) };
-    let prefix = pair.prefix;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    if !(1..=most).contains(&prefix) {
-        return Err(HeartbeatError::Prefix { address, prefix, most });
-    }
-    let (node, interface) = (&pair.shared.primary_node, pair.interface);
-    Ok(format!("{node} IPaddr2::{address}/{prefix}/{interface} {RESOURCE}\n"))
+    let node = &pair.shared.primary_node;
+    Ok(marked(&format!("{node} {} {RESOURCE}\n", address_resource(pair)?)))
 }
 
 /// The text of [`AUTHKEYS`], from the text of the key file; a line end there is no part of the key.
@@ -136,7 +111,50 @@ pub fn authkeys(key: &str) -> Result<String, HeartbeatError> {
     if !plain || !(16..=256).contains(&key.len()) {
         return Err(HeartbeatError::Key);
     }
-    Ok(format!("auth 1\n1 sha1 {key}\n"))
+    Ok(marked(&format!("auth 1\n1 sha1 {key}\n")))
+}
+
+/// All of them, and the script by which Heartbeat tells the engine that the address comes or goes.
+///
+/// # Errors
+///
+/// As of each.
+pub fn files(pair: &Pair<'_>, key: &str) -> Result<Files, HeartbeatError> {
+    let file = |path, text, mode| ConfFile { path, text, mode };
+    let files = vec![
+        file(AUTHKEYS, authkeys(key)?, AUTHKEYS_MODE),
+        file(RESOURCE_SCRIPT, resource_script(), 0o755),
+        file(HARESOURCES, haresources(pair)?, 0o644),
+        file(HA_CF, ha_cf(pair)?, 0o644),
+    ];
+    Ok(Files { files, mark: MARK, group: address_resource(pair)? })
+}
+
+/// The text of the resource script. A program that cannot be asked must not keep Asterisk running where the address goes.
+fn resource_script() -> String {
+    format!(
+        "#!/bin/sh\n{}case ${{1:-}} in\n\
+         start|status) exec {PROGRAM} resource \"$1\";;\n\
+         stop) {PROGRAM} resource stop || systemctl stop asterisk.service;;\n\
+         *) echo \"usage: $0 start|stop|status\" >&2; exit 2;;\n\
+         esac\n",
+        marked("")
+    )
+}
+
+/// Heartbeat's word for the address, and for the group that begins with it.
+fn address_resource(pair: &Pair<'_>) -> Result<String, HeartbeatError> {
+    let Some(address) = pair.shared.cluster_ip else { return Err(HeartbeatError::NoAddress) };
+    let (prefix, interface) = (pair.prefix, pair.interface);
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    if !(1..=most).contains(&prefix) {
+        return Err(HeartbeatError::Prefix { address, prefix, most });
+    }
+    Ok(format!("IPaddr2::{address}/{prefix}/{interface}"))
+}
+
+fn marked(text: &str) -> String {
+    format!("{MARK}from {} and its settings: change those.\n{text}", asha_conf::PATH)
 }
 
 /// A number alone is seconds.
@@ -156,7 +174,7 @@ fn ipv4(address: IpAddr) -> Result<Ipv4Addr, HeartbeatError> {
 
 #[cfg(test)]
 mod tests {
-    use ha_core::distribution::Synch;
+    use ha_core::distribution::{Shared, Synch};
 
     use super::*;
 
@@ -183,6 +201,7 @@ mod tests {
             port: 694,
             keepalive: Duration::from_millis(200),
             deadtime: Duration::from_secs(2),
+            initdead: Duration::from_secs(120),
             auto_failback: false,
         }
     }
@@ -217,18 +236,51 @@ mod tests {
         };
         assert_eq!(common(&primary), common(&standby));
         let resources = |paths| haresources(&pair(&shared, paths, &references)).unwrap();
-        assert_eq!(resources(&to_standby), "sark1 IPaddr2::10.77.0.100/24/eth0 sark-ha\n");
+        assert_eq!(
+            resources(&to_standby),
+            "# Written by sark-ha from /etc/asha.conf and its settings: change those.\n\
+             sark1 IPaddr2::10.77.0.100/24/eth0 sark-ha\n"
+        );
         assert_eq!(resources(&to_primary), resources(&to_standby));
     }
 
     #[test]
-    fn a_start_waits_longer_than_for_a_death() {
+    fn whole_seconds_are_written_without_a_unit() {
         let (shared, paths) = (shared(), [("eth0", ip("10.77.0.12"))]);
-        let slow =
-            Pair { deadtime: Duration::from_secs(90), auto_failback: true, ..pair(&shared, &paths, &[]) };
+        let initdead = Duration::from_millis(180_500);
+        let slow = Pair {
+            deadtime: Duration::from_secs(90),
+            initdead,
+            auto_failback: true,
+            ..pair(&shared, &paths, &[])
+        };
         let text = ha_cf(&slow).unwrap();
-        assert!(text.contains("warntime 30\ndeadtime 90\ninitdead 180\n"), "{text}");
+        assert!(text.contains("warntime 30\ndeadtime 90\ninitdead 180500ms\n"), "{text}");
         assert!(text.contains("auto_failback on\n") && !text.contains("ping"), "{text}");
+    }
+
+    #[test]
+    fn every_file_says_who_wrote_it_and_the_secret_is_its_owners() {
+        let (shared, paths) = (shared(), [("eth0", ip("10.77.0.12"))]);
+        let Files { files, mark, group } = files(&pair(&shared, &paths, &[]), "0123456789abcdef").unwrap();
+        for file in &files {
+            assert!(file.text.lines().any(|line| line.starts_with(mark)), "{}", file.text);
+            assert_eq!(file.text.contains("0123456789abcdef"), file.mode == 0o600, "{}", file.path);
+        }
+        assert_eq!(group, "IPaddr2::10.77.0.100/24/eth0");
+        // what is missing when the writing is cut short is missing where Heartbeat looks first
+        assert_eq!(files.last().map(|file| file.path), Some(HA_CF));
+    }
+
+    #[test]
+    fn a_program_that_fails_does_not_keep_asterisk_running() {
+        let script = resource_script();
+        assert!(
+            script.starts_with("#!/bin/sh\n# Written by sark-ha ")
+                && script
+                    .contains("stop) /usr/bin/sark-ha resource stop || systemctl stop asterisk.service;;\n"),
+            "{script}"
+        );
     }
 
     #[test]
@@ -249,7 +301,7 @@ mod tests {
     #[test]
     fn the_key_is_one_word_and_no_short_one() {
         let key = "0123456789abcdef";
-        assert_eq!(authkeys(&format!("{key}\n")), Ok(format!("auth 1\n1 sha1 {key}\n")));
+        assert_eq!(authkeys(&format!("{key}\n")), Ok(marked(&format!("auth 1\n1 sha1 {key}\n"))));
         for bad in [
             "",
             "short",

@@ -24,6 +24,7 @@ mod share;
 
 use std::time::Duration;
 
+use ha_core::cluster::heartbeat::{Files, Pair};
 use ha_core::distribution::{ShareError, Shared, Wish};
 use ha_core::profile::{Api, Dataset, Direction};
 use ha_core::replication::copying::{Copying, NotSaid};
@@ -107,6 +108,10 @@ impl Distribution for Sark {
         node: &str,
     ) -> Result<Option<Shared>, ShareError> {
         share::share(conf, wish, to, node).map(Some)
+    }
+
+    fn heartbeat(&self, pair: &Pair<'_>, key: &str) -> Result<Files, ShareError> {
+        heartbeat::files(pair, key).map_err(|error| ShareError(error.to_string()))
     }
 
     /// `RHINOSPF`. A file that cannot be used says nothing of a card.

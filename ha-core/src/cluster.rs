@@ -5,6 +5,7 @@
 //! follows the address. So a node's table reads a [`View`], and a cluster is told a [`Standing`].
 
 pub mod beat;
+pub mod heartbeat;
 pub mod native;
 
 use std::time::Duration;

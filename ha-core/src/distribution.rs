@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::heartbeat;
 use crate::effect::Effect;
 use crate::follow::{Edge, EnvFile, Followers, Side, Step};
 use crate::profile::Profile;
@@ -57,6 +58,16 @@ pub trait Distribution: Send + Sync {
     /// file says.
     fn restarts_alone(&self, _conf: &str) -> bool {
         false
+    }
+
+    /// Heartbeat's files on a node of that pair; `key` is the text of the pair's key file.
+    ///
+    /// # Errors
+    ///
+    /// What Heartbeat's files cannot hold, and what would be right; or that this distribution knows no Heartbeat.
+    fn heartbeat(&self, _pair: &heartbeat::Pair<'_>, _key: &str) -> Result<heartbeat::Files, ShareError> {
+        let name = self.profile().name;
+        Err(ShareError(format!("{name} knows no Heartbeat: set [cluster] kind = \"native\"")))
     }
 
     /// What brings telephony to `to` on a node of that role.

@@ -73,6 +73,11 @@ pub enum Request {
     Acknowledge,
     /// What stands beside the pair follows anew.
     Follow,
+    /// From the cluster's own script, which waits for the answer: the address came to this node, or is to leave it.
+    Address {
+        /// Came, otherwise is to leave.
+        here: bool,
+    },
     /// From the master's daemon through the agent, to a slave.
     FromMaster(FromMaster),
 }

@@ -37,6 +37,7 @@ mod faults;
 mod files;
 mod followers;
 mod harness;
+mod heartbeat;
 mod hosts;
 mod journal;
 mod line;

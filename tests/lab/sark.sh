@@ -12,7 +12,7 @@ real=; [ -d /run/systemd/system ] && real=yes
 
 # a machine with a PBX or a cluster of its own lends nothing of it
 rm -rf /opt/sark /etc/asha.conf /etc/pbx-ha /var/lib/pbx-ha /var/lib/asterisk/sounds /var/spool/asterisk \
-  /etc/ha.d/{ha.cf,haresources,authkeys} /etc/keepalived
+  /etc/ha.d/{ha.cf,haresources,authkeys,resource.d/sark-ha} /etc/keepalived
 [ $real ] || rm -rf /etc/asterisk
 mkdir -p /opt/sark/{db,scripts} /etc/pbx-ha /etc/asterisk /var/lib/asterisk/sounds $voicemail/default /run/asterisk \
   /run/lab/on

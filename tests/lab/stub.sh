@@ -72,6 +72,13 @@ case $name in
       "start asterisk"|"start asterisk.service") job; start;;
       "stop asterisk"|"stop asterisk.service") job; stop; exit 0;;
       "restart asterisk"|"restart asterisk.service") job; stop; start;;
+      # the real one; its package's tmpfiles.d has these directories made
+      "start heartbeat.service")
+        pgrep -f '^heartbeat: ' >/dev/null && exit 0
+        mkdir -p /run/resource-agents
+        install -d -o hacluster -g haclient -m 750 /run/heartbeat /run/heartbeat/ccm
+        /usr/libexec/heartbeat/heartbeat >>/run/lab/heartbeat.log 2>&1;;
+      "stop heartbeat.service") /usr/libexec/heartbeat/heartbeat -k >>/run/lab/heartbeat.log 2>&1;;
       "is-active "*asterisk*) if running; then echo active; else echo inactive; exit 3; fi;;
     esac;;
   asterisk)

@@ -69,6 +69,12 @@ pub(crate) enum Verb {
     /// Tells, on stdout, of changes of what is fetched from here
     #[command(hide = true)]
     Lookout,
+    /// What Heartbeat's script asks of the engine
+    #[command(hide = true)]
+    Resource {
+        /// What Heartbeat wants
+        action: Action,
+    },
     /// Hand telephony to the slave, on purpose
     Switchover,
     /// Take telephony back from the slave

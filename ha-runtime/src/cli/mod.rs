@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod look;
 mod progress;
+mod resource;
 mod script;
 pub(crate) mod services;
 mod verbs;

@@ -6,7 +6,7 @@ use ha_core::Distribution;
 use ha_core::distribution::{Synch, Wish};
 
 use super::args::{Action, Arguments, Part, Switch, Sync, Verb};
-use super::{agent, check, edge, followers, history, look, services};
+use super::{agent, check, edge, followers, history, look, resource, services};
 use crate::cluster;
 use crate::configure::{self, RoleRequest};
 use crate::context::Context;
@@ -87,6 +87,7 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
             Some(Word::Lookout) => replicate::tell_of_changes(&context),
             Some(Word::Agent | Word::Relay) | None => agent::run(&context),
         },
+        Verb::Resource { action } => resource::resource(&context, action),
         Verb::Switchover => told(&context, &Request::Switchover, dry_run),
         Verb::Failback => told(&context, &Request::Failback, dry_run),
         Verb::Maintenance(wanted) => {

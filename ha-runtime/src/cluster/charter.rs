@@ -6,11 +6,12 @@ use std::time::Duration;
 use ha_core::cluster::beat::Rank;
 use ha_core::cluster::native::BOOT_WAIT;
 use ha_core::distribution::{Shared, Wish};
+use ha_core::failback::FailbackPolicy;
 use ha_core::{Role, RoleConfig};
 
-use super::Cluster;
 use super::gate::Gate;
 use super::native::{Key, NativeCluster, Setup};
+use super::{Cluster, heartbeat};
 use crate::configure;
 use crate::context::Context;
 use crate::report::Failure;
@@ -31,6 +32,9 @@ pub struct Charter {
     pub settings: settings::Cluster,
     /// `[probe] reference`
     pub references: Vec<IpAddr>,
+    /// Whether Heartbeat itself gives the address back: only a policy that waits for nothing leaves that to it. Of the
+    /// native kind never.
+    pub auto_failback: bool,
 }
 
 impl Charter {
@@ -59,7 +63,11 @@ impl Charter {
             )));
         };
         let references = context.settings.probe.reference.clone();
-        Ok(Some(Charter { role: role.role(), peer, address, shared, settings, references }))
+        let failback = &context.settings.failback;
+        let auto_failback = matches!(settings.kind, ClusterKind::Heartbeat(_))
+            && failback.policy == FailbackPolicy::Automatic
+            && failback.hold.is_zero();
+        Ok(Some(Charter { role: role.role(), peer, address, shared, settings, references, auto_failback }))
     }
 
     /// How often the engine's loop is to turn at the least, so that the cluster believes that it lives: eight times a lease,
@@ -91,8 +99,8 @@ impl Charter {
                  there is no reference, so both serve when the line between them is cut"
             }
             (ClusterKind::Heartbeat(_), _) => {
-                "only one node serves as long as Heartbeat hears the other node: both serve when the line between them is \
-                 cut, and after Heartbeat was killed"
+                "only one node serves as long as each Heartbeat hears the other: both serve while the line between them is cut, \
+                 and nobody for some seconds after it was healed"
             }
         }
     }
@@ -121,8 +129,9 @@ pub fn release(context: &Context) -> Option<String> {
 /// What cannot be had of the machine or of the settings; nothing is held then.
 pub fn open(context: &Context, charter: &Charter) -> Result<Box<dyn Cluster>, Failure> {
     let held = &charter.settings;
-    let ClusterKind::Native(terms) = held.kind else {
-        return Err(Failure::environment("[cluster] kind = \"heartbeat\" is not part of this build"));
+    let terms = match held.kind {
+        ClusterKind::Native(terms) => terms,
+        ClusterKind::Heartbeat(terms) => return Ok(Box::new(heartbeat::open(context, charter, terms)?)),
     };
     let rank = Rank::of(charter.role).ok_or_else(|| Failure::guard("a disabled node has no cluster"))?;
     let key = Key::read(&context.root.path(&held.key_file)).map_err(Failure::environment)?;

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use ha_core::cluster::{Standing, View};
 use tokio::sync::Notify;
 
+use crate::report::Failure;
+
 pub mod address;
 pub mod announce;
 mod charter;
 pub mod gate;
+pub mod heartbeat;
 pub mod native;
 mod netlink;
 mod nft;
@@ -36,6 +39,24 @@ pub trait Cluster: Send {
 
     /// The other node is to have the address. What becomes of it is told by [`Cluster::view`].
     fn hand_over(&self);
+
+    /// Asks for the address, which the other node has, because a person wants it here. False: this cluster cannot be asked;
+    /// the other node's can.
+    fn fetch(&self) -> bool {
+        false
+    }
+
+    /// The cluster's own script says that the address came to this node, or is to leave it.
+    ///
+    /// # Errors
+    ///
+    /// This cluster has no script, or it cannot be noted; nothing has changed.
+    fn told(&self, _here: bool) -> Result<(), Failure> {
+        Err(Failure::guard(
+            "guard \"cluster\": no script decides where the address is, but the engine: set [cluster] kind = \"heartbeat\" \
+             where Heartbeat should",
+        ))
+    }
 
     /// The engine's loop turned now: the address is held only as long as it does, at least every half of a lease
     /// (`safety.md` 5.8).

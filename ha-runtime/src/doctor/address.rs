@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ha_core::RoleConfig;
 use pnet::datalink::{self, NetworkInterface};
 
-use super::{Check, read_text};
+use super::{Check, heartbeat, read_text};
 use crate::cluster::Charter;
 use crate::cluster::gate::Gate;
 use crate::cluster::native::Key;
@@ -35,6 +35,11 @@ pub(super) fn checks(context: &Context, role: &RoleConfig) -> Vec<Check> {
         key(context, &charter.settings),
     ];
     checks.extend(of_the_network(context, &charter));
+    if let ClusterKind::Heartbeat(terms) = charter.settings.kind {
+        checks.push(heartbeat::package(context));
+        checks.push(heartbeat::files(context, &charter, terms));
+        checks.push(heartbeat::at_boot(context));
+    }
     checks.push(binding(context, charter.address));
     checks.push(at_boot(context));
     checks

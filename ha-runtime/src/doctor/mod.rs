@@ -48,6 +48,9 @@
 //! | `address-interface` | pair with one address | there is no such interface |
 //! | `address-subnet` | pair with one address | the address is not in that interface's network |
 //! | `address-by-hand` | pair with one address | something else than the engine has put it on an interface |
+//! | `heartbeat` | pair with one address | Debian's package is not installed, with kind = "heartbeat" |
+//! | `heartbeat-files` | pair with one address | they are not as the settings and the product's file say, or cannot be |
+//! | `heartbeat-at-boot` | pair with one address | systemd starts Heartbeat, and not the engine |
 //! | `address-binding` | pair with one address | Asterisk answers from the node's own address |
 //! | `telephony-at-boot` | pair with one address | systemd starts Asterisk wherever the address is |
 //! | `followers` | pair | what stands beside the pair follows late, because nobody sees the slave hand back |
@@ -76,6 +79,7 @@ mod engine;
 mod examination;
 mod far;
 mod followers;
+mod heartbeat;
 mod keys;
 mod leftovers;
 mod network;

@@ -106,6 +106,19 @@ impl Clustering {
         }
     }
 
+    /// See [`Cluster::fetch`].
+    pub(super) fn fetch(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.cluster.fetch())
+    }
+
+    /// What the cluster's own script says; an error without a cluster.
+    pub(super) fn told(&self, here: bool) -> Result<(), Failure> {
+        match &self.running {
+            Some(running) => running.cluster.told(here),
+            None => Err(Failure::guard("guard \"cluster\": no cluster runs here, so no address comes here")),
+        }
+    }
+
     pub(super) fn take(&mut self) -> Option<Running> {
         self.running.take()
     }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use ha_core::cluster::{Standing, View};
 use ha_core::services::Observed;
 use ha_core::{Input, ServiceState};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Driver, Message, in_a_thread, until};
+use super::{Driver, Message, in_a_thread, requests, until};
 use crate::observe::observe;
 use crate::telephony;
 
@@ -19,15 +20,33 @@ const PATIENCE: Duration = Duration::from_secs(17);
 
 impl Driver {
     /// False: this node has an address of its own, so telephony goes on without the engine.
-    pub(super) async fn leave(&mut self, inbox: &mut mpsc::Receiver<Message>) -> bool {
+    pub(super) async fn leave(
+        &mut self,
+        listener: &UnixListener,
+        inbox: &mut mpsc::Receiver<Message>,
+    ) -> bool {
         let Some(running) = self.clustering.take() else { return false };
         let deadline = Instant::now() + PATIENCE;
         let cluster = running.cluster;
         let view = cluster.view();
         cluster.standing(Standing { able: false, ..self.standing() });
-        if let Err(error) = in_a_thread("cluster", move || cluster.leave()).await {
-            // what holds the address ends with this process
-            tracing::error!("the cluster did not leave: {error}");
+        let leaving = in_a_thread("cluster", move || cluster.leave());
+        tokio::pin!(leaving);
+        loop {
+            let due = self.node.deadline();
+            tokio::select! {
+                left = &mut leaving => {
+                    if let Err(error) = left {
+                        // what holds the address ends with this process
+                        tracing::error!("the cluster did not leave: {error}");
+                    }
+                    break;
+                }
+                // a cluster with a script of its own waits until telephony has stopped
+                Ok((stream, _)) = listener.accept() => requests::serve(stream, self.to_self.clone()),
+                Some(message) = inbox.recv() => self.take(message),
+                () = until(due) => self.feed(Input::Tick),
+            }
         }
         // by the node's own table, so that its record says what it does
         self.feed(Input::Cluster(View { held: false, ..view }));

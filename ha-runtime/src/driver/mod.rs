@@ -262,7 +262,7 @@ impl Driver {
                 () = self.clustering.pause() => {}
             }
         }
-        let has_left = self.leave(&mut inbox).await;
+        let has_left = self.leave(&listener, &mut inbox).await;
         let _ = tokio::time::timeout(GOODBYE, self.kept.close()).await;
         tracing::info!(
             "ending; telephony is {}",

@@ -82,6 +82,7 @@ impl Driver {
                 self.replicate(files, database, full, dry_run, answer);
             }
             Request::Switchover if self.shares_an_address() => self.hand_over(Command::HandOver, answer),
+            Request::Failback if self.may_fetch() => self.fetch(answer),
             Request::Failback if self.shares_an_address() => self.hand_over(Command::HandBack, answer),
             Request::Switchover | Request::Failback if role != Role::Master => {
                 let _ = answer.send(Err(refuse_on_slave(role)));
@@ -94,6 +95,11 @@ impl Driver {
             }
             Request::Acknowledge => self.command(Command::Acknowledge, None, answer),
             Request::Follow => self.command(Command::Follow, None, answer),
+            Request::Address { here: true } => {
+                let told = self.clustering.told(true);
+                let _ = answer.send(told.map(|()| Report::done("telephony follows the address")));
+            }
+            Request::Address { here: false } => self.address_leaves(answer),
             Request::FromMaster(what) => self.asked_by_master(&what, answer),
         }
     }

@@ -57,6 +57,8 @@ pub struct Heartbeat {
     pub keepalive: Duration,
     /// The silence after which the other node counts as dead.
     pub deadtime: Duration,
+    /// The same right after Heartbeat's start.
+    pub initdead: Duration,
 }
 
 /// The word of `[cluster] kind`.
@@ -93,6 +95,8 @@ const DRIFT: u32 = 2 * 500;
 /// smaller margin).
 const WINDOW: u32 = 5;
 
+/// SARK's page: "If the standby node does not come on-line within 120 seconds".
+const INITDEAD: Duration = Duration::from_secs(120);
 /// Beside the HTTP interface's port.
 const NATIVE_PORT: u16 = 9488;
 /// `ha-cluster` in IANA's list, Heartbeat's default.
@@ -146,14 +150,16 @@ fn belongs(kind: Kind, raw: &raw::Cluster) -> Result<(), Invalid> {
         ("cluster.permit", raw.permit.is_some(), Kind::Native),
         ("cluster.keepalive", raw.keepalive.is_some(), Kind::Heartbeat),
         ("cluster.deadtime", raw.deadtime.is_some(), Kind::Heartbeat),
+        ("cluster.initdead", raw.initdead.is_some(), Kind::Heartbeat),
     ];
     match keys.into_iter().find(|(_, there, of)| *there && *of != kind) {
         Some((key, ..)) if kind == Kind::Native => {
             refuse(key, "is Heartbeat's: with kind = \"native\" set lease, margin, beat and permit")
         }
-        Some((key, ..)) => {
-            refuse(key, "is the native cluster's: with kind = \"heartbeat\" set keepalive and deadtime")
-        }
+        Some((key, ..)) => refuse(
+            key,
+            "is the native cluster's: with kind = \"heartbeat\" set keepalive, deadtime and initdead",
+        ),
         None => Ok(()),
     }
 }
@@ -217,8 +223,12 @@ fn heartbeat(raw: &raw::Cluster, preset: Preset) -> Result<Heartbeat, Invalid> {
         // the sample ha.cf's heartbeat (`domain.md` 5.6); its deadtime of 30 s would not leave SARK's page its 30 s
         Preset::Seed => (secs(2), secs(10)),
     };
-    let heartbeat =
-        Heartbeat { keepalive: or(raw.keepalive, keepalive), deadtime: or(raw.deadtime, deadtime) };
+    let deadtime = or(raw.deadtime, deadtime);
+    let heartbeat = Heartbeat {
+        keepalive: or(raw.keepalive, keepalive),
+        deadtime,
+        initdead: or(raw.initdead, INITDEAD.max(deadtime * 2)),
+    };
     if heartbeat.keepalive.is_zero() {
         return refuse("cluster.keepalive", "\"0s\" is no time: give at least \"1ms\"");
     }
@@ -228,6 +238,13 @@ fn heartbeat(raw: &raw::Cluster, preset: Preset) -> Result<Heartbeat, Invalid> {
         let (deadtime, least) = (Span(heartbeat.deadtime), Span(least));
         let why = format!("\"{deadtime}\" is less than four heartbeats: at least \"{least}\"");
         return refuse("cluster.deadtime", why);
+    }
+    // ha.cf(5): a network that comes up late must not look like a dead node
+    let least = heartbeat.deadtime * 2;
+    if heartbeat.initdead < least {
+        let (initdead, least) = (Span(heartbeat.initdead), Span(least));
+        let why = format!("\"{initdead}\" is less than twice the deadtime: at least \"{least}\"");
+        return refuse("cluster.initdead", why);
     }
     Ok(heartbeat)
 }

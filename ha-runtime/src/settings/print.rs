@@ -133,10 +133,11 @@ fn held(cluster: &Cluster) -> raw::Cluster {
             permit: span(permit),
             ..common
         },
-        ClusterKind::Heartbeat(Heartbeat { keepalive, deadtime }) => raw::Cluster {
+        ClusterKind::Heartbeat(Heartbeat { keepalive, deadtime, initdead }) => raw::Cluster {
             kind: Some(Kind::Heartbeat),
             keepalive: span(keepalive),
             deadtime: span(deadtime),
+            initdead: span(initdead),
             ..common
         },
     }

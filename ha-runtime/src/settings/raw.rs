@@ -98,6 +98,7 @@ section!(Cluster {
     permit: Span,
     keepalive: Span,
     deadtime: Span,
+    initdead: Span,
 });
 section!(Hooks { provision: Vec<String>, bind: Vec<String>, rhino: Vec<String> });
 section!(ContactCentre {

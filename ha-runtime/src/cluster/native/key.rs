@@ -54,24 +54,9 @@ pub enum KeyError {
 }
 
 impl Key {
-    /// Reads the file. Blanks and line ends at its end do not count: editors add and remove them.
+    /// Reads the file.
     pub fn read(path: &Path) -> Result<Key, KeyError> {
-        let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
-        let meta = file.metadata().map_err(unreadable)?;
-        let (mode, user) = (meta.mode() & 0o7777, meta.uid());
-        let own = user == 0 || user == rustix::process::geteuid().as_raw();
-        if mode & 0o077 != 0 || !own {
-            return Err(KeyError::Exposed { path: path.to_owned(), mode, user });
-        }
-        let mut secret = Vec::new();
-        file.take(MOST + 1).read_to_end(&mut secret).map_err(unreadable)?;
-        let too_long = secret.len() as u64 > MOST;
-        let secret = if too_long { &secret } else { secret.trim_ascii_end() };
-        if too_long || secret.len() < LEAST {
-            return Err(KeyError::Length { path: path.to_owned(), length: secret.len() });
-        }
-        Ok(Key::new(secret))
+        Ok(Key::new(&secret(path)?))
     }
 
     /// Of a secret of any length.
@@ -95,6 +80,27 @@ impl Key {
         self.0.clone().chain_update(beat).verify_slice(tag).ok()?;
         Some(beat)
     }
+}
+
+/// What the file holds. Blanks and line ends at its end do not count: editors add and remove them.
+pub(in crate::cluster) fn secret(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    let (mode, user) = (meta.mode() & 0o7777, meta.uid());
+    let own = user == 0 || user == rustix::process::geteuid().as_raw();
+    if mode & 0o077 != 0 || !own {
+        return Err(KeyError::Exposed { path: path.to_owned(), mode, user });
+    }
+    let mut secret = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut secret).map_err(unreadable)?;
+    if secret.len() as u64 <= MOST {
+        secret.truncate(secret.trim_ascii_end().len());
+    }
+    if secret.len() as u64 > MOST || secret.len() < LEAST {
+        return Err(KeyError::Length { path: path.to_owned(), length: secret.len() });
+    }
+    Ok(secret)
 }
 
 /// The secret is not for logs.

@@ -29,6 +29,7 @@ use ha_core::cluster::{Standing, Terms, View};
 use serde::Serialize;
 use tokio::sync::Notify;
 
+pub(in crate::cluster) use self::key::secret;
 pub use self::key::{Key, KeyError};
 use self::shared::{Order, Shared};
 use self::turn::Keeper;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::cluster::{Charter, Cluster};
+use crate::root::Root;
 use crate::settings::Settings;
 use crate::sip::Responder;
 
@@ -71,7 +72,10 @@ struct Inner {
     opened: AtomicU32,
     left: AtomicU32,
     refuses: AtomicBool,
+    fetches: AtomicBool,
     ended: AtomicBool,
+    /// Its script asks over the control socket there, when it leaves.
+    script: Mutex<Option<Root>>,
 }
 
 impl Cluster for Hand {
@@ -96,7 +100,22 @@ impl Cluster for Hand {
     fn facts(&self) -> serde_json::Value {
         serde_json::json!({ "epoch": 7, "runs": self.runs() })
     }
+    fn fetch(&self) -> bool {
+        let fetches = self.0.fetches.load(Ordering::SeqCst);
+        if fetches {
+            self.says(true, Heard::Up);
+        }
+        fetches
+    }
+    fn told(&self, here: bool) -> Result<(), Failure> {
+        self.shows(|view| View { held: here, ..view });
+        Ok(())
+    }
     fn leave(self: Box<Self>) {
+        if let Some(root) = &*self.0.script.lock().unwrap() {
+            let answer = control::ask(root, &Request::Address { here: false }, LONG);
+            assert_eq!(answer.unwrap().unwrap().exit, 0, "the daemon hears its cluster's script to the end");
+        }
         *self.0.view.lock().unwrap() = View::FIRST;
         self.0.left.fetch_add(1, Ordering::SeqCst);
     }
@@ -116,7 +135,9 @@ impl Hand {
             opened: AtomicU32::default(),
             left: AtomicU32::default(),
             refuses: AtomicBool::default(),
+            fetches: AtomicBool::default(),
             ended: AtomicBool::default(),
+            script: Mutex::default(),
         }))
     }
 
@@ -156,7 +177,10 @@ fn place(role: Role) -> Place {
     place.file("/run/nothing", "");
     let start = "sleep 600 >/dev/null 2>&1 & echo $! >$R/run/example.pid; echo start >>$R/log";
     place.program("pbx-start", start);
-    place.program("pbx-stop", "kill $(cat $R/run/example.pid); echo stop >>$R/log");
+    // as systemd does, it waits for the end
+    let stop = "read -r p <$R/run/example.pid; kill $p; echo stop >>$R/log
+        while [ -e /proc/$p ] && ! grep -q '^State:.Z' /proc/$p/status; do sleep 0.01; done";
+    place.program("pbx-stop", stop);
     place.program("pbx-status", "kill -0 $(cat $R/run/example.pid)");
     place
 }
@@ -382,11 +406,42 @@ fn in_the_seed_preset_the_file_says_whether_telephony_is_started_again_alone() {
     );
 }
 
+#[test]
+fn a_script_of_the_cluster_brings_the_address_and_waits_until_telephony_has_stopped() {
+    let (place, hand) = (place(Role::Slave), Hand::new());
+    place.run_with(hand.opener());
+    let told = |here| place.ask(&Request::Address { here });
+    hand.says(false, Heard::Up);
+    assert!(told(true).is_ok());
+    wait("it is started with the address", || place.status()["services"] == "running");
+    assert!(told(false).is_ok());
+    assert!(!place.runs(), "the address goes after this");
+    assert!(told(false).is_ok(), "a script is called more than once");
+    assert!(told(true).is_ok());
+    wait("it is started again", || place.status()["services"] == "running");
+}
+
+#[test]
+fn a_master_that_stands_by_fetches_the_address_where_the_cluster_can() {
+    let (place, hand) = (place(Role::Master), Hand::new());
+    place.run_with(hand.opener());
+    hand.says(false, Heard::Up);
+    wait("the other node has it", || place.status()["address"]["held"] == false);
+    let refused = place.ask(&Request::Failback).unwrap_err();
+    assert_eq!(refused.blame, Blame::Guard, "{refused}");
+    hand.0.fetches.store(true, Ordering::SeqCst);
+    assert!(place.ask(&Request::Failback).is_ok());
+    assert!(place.runs(), "the answer comes when it serves");
+    assert_eq!(place.ask(&Request::Failback).unwrap_err().blame, Blame::Guard, "it has the address");
+}
+
 #[tokio::test]
 async fn an_engine_that_ends_gives_the_address_away_and_stops_telephony() {
-    for maintenance in [false, true] {
+    for (maintenance, script) in [(false, false), (true, false), (false, true), (true, true)] {
         let (place, hand) = (place(Role::Master), Hand::new());
         let context = place.context.clone();
+        let listener = requests::listen(&context.root).unwrap();
+        *hand.0.script.lock().unwrap() = script.then(|| context.root.clone());
         let role = context.role().unwrap();
         let node = Node::new(context.policy(Arc::new(Local)), role, None, Observed::Stopped, clock::now());
         let keeper = Keeper::start(&context).unwrap();
@@ -407,7 +462,7 @@ async fn an_engine_that_ends_gives_the_address_away_and_stops_telephony() {
             let lasts = Some(LONG);
             driver.feed(Input::Command(Command::Maintenance { lasts }));
         }
-        assert!(driver.leave(&mut inbox).await);
+        assert!(driver.leave(&listener, &mut inbox).await);
         assert_eq!(hand.0.left.load(Ordering::SeqCst), 1);
         let stood = hand.0.stood.lock().unwrap().unwrap();
         assert!(!stood.able, "the other node takes it as from one that is gone");

@@ -40,7 +40,8 @@ fn the_section_alone_gives_the_defaults_of_its_preset() {
     };
     assert_eq!(cluster, wanted);
     let seed = parse("preset = \"seed\"\n[cluster]\n").unwrap().cluster.unwrap();
-    let heartbeat = Heartbeat { keepalive: millis(2000), deadtime: millis(10_000) };
+    let heartbeat =
+        Heartbeat { keepalive: millis(2000), deadtime: millis(10_000), initdead: millis(120_000) };
     assert_eq!(seed, Cluster { kind: ClusterKind::Heartbeat(heartbeat), port: 694, ..wanted });
 }
 
@@ -56,7 +57,8 @@ fn every_key_is_read_and_printed_again() {
     );
     assert_eq!((cluster.interface.as_str(), cluster.port, cluster.without_references), ("ens18", 7000, true));
     assert_eq!(cluster.paths, ["10.77.0.12", "10.78.0.12"].map(|ip| ip.parse::<IpAddr>().unwrap()));
-    let heartbeat = "[cluster]\nkind = \"heartbeat\"\nkeepalive = \"200ms\"\ndeadtime = \"2s\"\n";
+    let heartbeat = "[cluster]\nkind = \"heartbeat\"\nkeepalive = \"200ms\"\ndeadtime = \"2s\"\n\
+                     initdead = \"5s\"\n";
     for text in [fast, heartbeat, &format!("{PROBE}[cluster]\n")] {
         let settings = parse(text).unwrap();
         let printed = settings.to_toml();

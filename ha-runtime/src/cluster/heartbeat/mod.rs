@@ -1,0 +1,233 @@
+//! Linux-HA's Heartbeat 3 as the cluster: it decides where the address is, and the engine lives with it (`domain.md` 5.6).
+//!
+//! Each node's engine writes Heartbeat's files from the same values, and starts and stops Heartbeat with itself. Heartbeat
+//! moves two resources, one after the other: the address, and a script that tells the engine
+//! ([`Cluster::told`]) that the address came or is to go; telephony follows that. A thread listens to `cl_status`, and asks
+//! for a move by `hb_standby`. There is no lease: nothing but Heartbeat keeps the address from being at both nodes.
+//!
+//! Of Heartbeat's faults two are met: one that was killed, or does not answer, loses the address here, and is started again
+//! when the other node must have noticed it. That both nodes serve while the line between them is cut stays as it
+//! is, and so does that for some seconds nobody does after it was healed: Heartbeat begins anew at both.
+
+mod claim;
+mod files;
+mod known;
+#[cfg(test)]
+mod tests;
+mod tools;
+mod watch;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use ha_core::Role;
+use ha_core::cluster::heartbeat::{Files, Pair};
+use ha_core::cluster::{Standing, View};
+use pnet::datalink::{self, NetworkInterface};
+use tokio::sync::Notify;
+
+pub(crate) use self::claim::Claim;
+pub(crate) use self::files::differing;
+use self::known::Known;
+use self::tools::{Runs, Tools};
+use self::watch::{Order, Watch};
+use super::native::KeyError;
+use super::{Charter, Cluster};
+use crate::context::Context;
+use crate::report::Failure;
+use crate::root::Root;
+use crate::settings::Heartbeat;
+
+/// Heartbeat, seen from the engine.
+pub struct HeartbeatCluster {
+    known: Arc<Known>,
+    tools: Tools,
+    files: Files,
+    orders: Sender<Order>,
+    watch: Option<JoinHandle<()>>,
+}
+
+/// Opens the cluster of a charter: Heartbeat's files are as they should be, and it runs. One that runs with such files
+/// already is left as it is.
+pub(super) fn open(
+    context: &Context,
+    charter: &Charter,
+    heartbeat: Heartbeat,
+) -> Result<HeartbeatCluster, Failure> {
+    if let Some(program) = missing(&context.root) {
+        return Err(Failure::environment(format!(
+            "{program} is not installed below {}: install the package heartbeat",
+            context.root.directory().display()
+        )));
+    }
+    let files = wanted(context, charter, heartbeat)?;
+    let other = match charter.role {
+        Role::Master => &charter.shared.standby_node,
+        Role::Slave | Role::Disabled => &charter.shared.primary_node,
+    };
+    let tools = Tools {
+        root: context.root.clone(),
+        role: charter.role,
+        other: other.clone(),
+        references: charter.references.clone(),
+        group: files.group.clone(),
+    };
+    HeartbeatCluster::start(tools, files, heartbeat).map_err(Failure::environment)
+}
+
+/// A program of Heartbeat's that is not installed.
+pub(crate) fn missing(root: &Root) -> Option<&'static str> {
+    Tools::missing(root)
+}
+
+/// Heartbeat's files as they are to be on this node.
+pub(crate) fn wanted(context: &Context, charter: &Charter, heartbeat: Heartbeat) -> Result<Files, Failure> {
+    let settings = &charter.settings;
+    let key = super::native::secret(&context.root.path(&settings.key_file))
+        .map_err(|error: KeyError| Failure::environment(error))?;
+    let interfaces = datalink::interfaces();
+    let prefix = prefix(&interfaces, &settings.interface, charter.address)?;
+    let peers = if settings.paths.is_empty() { vec![charter.peer] } else { settings.paths.clone() };
+    let paths: Vec<(&str, IpAddr)> =
+        peers.into_iter().map(|peer| (way(&interfaces, peer).unwrap_or(&settings.interface), peer)).collect();
+    let pair = Pair {
+        shared: &charter.shared,
+        prefix,
+        interface: &settings.interface,
+        paths: &paths,
+        references: &charter.references,
+        port: settings.port,
+        keepalive: heartbeat.keepalive,
+        deadtime: heartbeat.deadtime,
+        initdead: heartbeat.initdead,
+        auto_failback: charter.auto_failback,
+    };
+    context.distribution.heartbeat(&pair, &String::from_utf8_lossy(&key)).map_err(Failure::usage)
+}
+
+/// The length of the prefix of the network in which the address is.
+fn prefix(interfaces: &[NetworkInterface], name: &str, address: IpAddr) -> Result<u8, Failure> {
+    let mut networks = interfaces.iter().filter(|one| one.name == name).flat_map(|one| &one.ips);
+    let found = networks.find(|network| network.ip() != address && network.contains(address));
+    found.map(|network| network.prefix()).ok_or_else(|| {
+        Failure::usage(format!(
+            "{address} is in no network of the interface {name}: set [cluster] interface to the one in the phones' network, or \
+             `configure --cluster-ip` with a free address of it"
+        ))
+    })
+}
+
+/// The interface over which a host in one of its networks is reached.
+fn way(interfaces: &[NetworkInterface], peer: IpAddr) -> Option<&str> {
+    let reaches = |one: &&NetworkInterface| one.ips.iter().any(|network| network.contains(peer));
+    interfaces.iter().find(reaches).map(|one| one.name.as_str())
+}
+
+impl HeartbeatCluster {
+    fn start(tools: Tools, files: Files, heartbeat: Heartbeat) -> Result<HeartbeatCluster, String> {
+        let differs = !files::differing(&tools.root, &files).map_err(|error| error.to_string())?.is_empty();
+        let runs = tools.look().runs;
+        if differs && runs != Runs::No {
+            tracing::warn!("Heartbeat runs with other files than it should: it begins anew");
+            tools.stop().map_err(|error| error.to_string())?;
+        }
+        files::write(&tools.root, &files).map_err(|error| error.to_string())?;
+        let known = Arc::new(Known::recall(Claim::of(&tools.root)));
+        let (orders, taken) = channel();
+        let mut watch = Watch::new(tools.clone(), Arc::clone(&known), taken, heartbeat.deadtime);
+        // so that an engine that begins anew where the address is knows it before it decides anything
+        watch.look();
+        let watch = thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .spawn(move || watch.run())
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(HeartbeatCluster { known, tools, files, orders, watch: Some(watch) })
+    }
+
+    fn end(&mut self) {
+        // it may have ended
+        let _ = self.orders.send(Order::End);
+        if self.watch.take().is_some_and(|watch| watch.join().is_err()) {
+            tracing::error!("the thread that listens to Heartbeat had panicked");
+        }
+    }
+}
+
+impl Cluster for HeartbeatCluster {
+    fn view(&self) -> View {
+        self.known.view()
+    }
+
+    fn changes(&self) -> Arc<Notify> {
+        self.known.changes()
+    }
+
+    /// Heartbeat has no words for it: the other node hears nothing of this.
+    fn standing(&self, _: Standing) {}
+
+    fn hand_over(&self) {
+        let _ = self.orders.send(Order::HandOver);
+    }
+
+    fn fetch(&self) -> bool {
+        self.orders.send(Order::Fetch).is_ok()
+    }
+
+    /// Heartbeat goes on without the engine; systemd has it give the address away when the engine was killed.
+    fn turned(&self) {}
+
+    fn told(&self, here: bool) -> Result<(), Failure> {
+        if here {
+            self.known.came().map_err(|error| Failure::environment(format!("{}: {error}", self.claim())))?;
+            let _ = self.orders.send(Order::Look);
+        } else {
+            self.known.gone();
+        }
+        Ok(())
+    }
+
+    fn runs(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.is_finished())
+    }
+
+    fn facts(&self) -> serde_json::Value {
+        self.known.facts()
+    }
+
+    /// Heartbeat's own end gives the address to the other node, and is quicker than asking for that first.
+    fn leave(mut self: Box<Self>) {
+        self.end();
+        if let Err(error) = self.tools.stop() {
+            tracing::error!("Heartbeat was not stopped: {error}");
+        }
+        if Claim::of(&self.tools.root).is_made() {
+            self.known.gone();
+            if let Err(error) = self.tools.drop_address() {
+                tracing::error!("the address may still be here: {error}");
+            }
+        }
+    }
+
+    fn dissolve(self: Box<Self>) {
+        let (root, files) = (self.tools.root.clone(), self.files.clone());
+        self.leave();
+        if let Err(error) = files::remove(&root, &files) {
+            tracing::error!("Heartbeat's files were not all removed: {error}");
+        }
+    }
+}
+
+impl HeartbeatCluster {
+    fn claim(&self) -> String {
+        Claim::of(&self.tools.root).path().display().to_string()
+    }
+}
+
+impl Drop for HeartbeatCluster {
+    fn drop(&mut self) {
+        // not waited for: it may be with a command
+        let _ = self.orders.send(Order::End);
+    }
+}

@@ -1,0 +1,180 @@
+//! The thread that listens to Heartbeat, and asks it to move.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use ha_core::cluster::View;
+use ha_core::health::Verdict;
+
+use super::known::Known;
+use super::tools::{Runs, Seen, Tools};
+
+/// What the thread is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Look at once: Heartbeat brought the address.
+    Look,
+    HandOver,
+    /// The other node has the address, and a person wants it here.
+    Fetch,
+    End,
+}
+
+/// An address that is to go has gone by then, or Heartbeat did not hear of it: it begins within a second.
+const HANDOVER: Duration = Duration::from_secs(10);
+/// What Heartbeat says of its resources is right only after it has moved all of them.
+const SETTLED: Duration = Duration::from_secs(10);
+/// A Heartbeat that does not come is not called more often than this; one that begins anew by itself, as after a line was
+/// healed, takes as long.
+const RESTART: Duration = Duration::from_secs(10);
+/// The shortest silence of Heartbeat on its own node that means anything: a machine may be busy.
+const SILENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Watch {
+    tools: Tools,
+    known: Arc<Known>,
+    orders: Receiver<Order>,
+    pace: Duration,
+    silence: Duration,
+    restart: Duration,
+    /// When a handover was asked for that has not come about.
+    asked: Option<Instant>,
+    /// Since when Heartbeat says otherwise than its script did.
+    differs: Option<Instant>,
+    answered: Instant,
+    called: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(tools: Tools, known: Arc<Known>, orders: Receiver<Order>, deadtime: Duration) -> Watch {
+        let pace = (deadtime / 5).clamp(Duration::from_millis(200), Duration::from_secs(1));
+        let (asked, differs, called) = (None, None, None);
+        let (silence, answered) = (deadtime.max(SILENCE), Instant::now());
+        // the other node must have missed one that was killed: otherwise each believes that the other has the address
+        let restart = RESTART.max(deadtime * 2);
+        Watch { tools, known, orders, pace, silence, restart, asked, differs, answered, called }
+    }
+
+    /// Until it is told to end, or nobody is there any more who could.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.orders.recv_timeout(self.pace) {
+                Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::HandOver) => self.hand_over(),
+                Ok(Order::Fetch) => self.fetch(),
+                Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.look();
+        }
+    }
+
+    pub(super) fn look(&mut self) {
+        let seen = self.tools.look();
+        match seen.runs {
+            Runs::Yes => self.answered = Instant::now(),
+            // its words are kept, for a while
+            Runs::Silent if self.answered.elapsed() < self.silence => return,
+            Runs::Silent => self.without("Heartbeat does not answer on this node"),
+            Runs::No => {
+                self.answered = Instant::now();
+                self.without("Heartbeat has ended on this node");
+                self.call();
+            }
+        }
+        self.known.saw(&seen);
+        self.count(&seen);
+        if seen.runs == Runs::Yes {
+            self.compare(&seen);
+        }
+    }
+
+    /// The other node takes the address when it misses this one's beats: what was held here goes before, or soon after. From
+    /// a node that is dead nobody takes it.
+    fn without(&mut self, why: &str) {
+        if !self.known.claimed() || self.known.view().peer == Verdict::Down {
+            return;
+        }
+        tracing::error!("{why}: the address is given up, and telephony stops with it");
+        self.release();
+        self.called = Some(Instant::now());
+    }
+
+    fn release(&mut self) {
+        self.known.gone();
+        if let Err(error) = self.tools.drop_address() {
+            tracing::error!("the address may still be here: {error}");
+        }
+    }
+
+    fn call(&mut self) {
+        if self.called.is_some_and(|at| at.elapsed() < self.restart) {
+            return;
+        }
+        self.called = Some(Instant::now());
+        match self.tools.start() {
+            Ok(()) => self.known.called(),
+            Err(error) => tracing::error!("Heartbeat does not start: {error}"),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let View { held, peer, .. } = self.known.view();
+        if !held || self.asked.is_some() {
+            return;
+        }
+        if !matches!(peer, Verdict::Up | Verdict::Degraded) {
+            tracing::warn!("the other node is not heard: Heartbeat is not asked to hand the address over");
+            return self.known.not_taken();
+        }
+        match self.tools.stand_by() {
+            Ok(()) => self.asked = Some(Instant::now()),
+            Err(error) => {
+                tracing::error!("the address is not handed over: {error}");
+                self.known.not_taken();
+            }
+        }
+    }
+
+    fn fetch(&mut self) {
+        if let Err(error) = self.tools.take_over() {
+            tracing::error!("Heartbeat was not asked for the address: {error}");
+        }
+    }
+
+    /// Whether the handover that was asked for came about.
+    fn count(&mut self, seen: &Seen) {
+        let Some(since) = self.asked else { return };
+        if !self.known.claimed() {
+            self.asked = None;
+        } else if since.elapsed() > HANDOVER || seen.peer == Verdict::Down {
+            self.asked = None;
+            tracing::warn!("Heartbeat was asked to hand the address over, and did not");
+            self.known.not_taken();
+        }
+    }
+
+    /// Heartbeat and its script may say different things for long only when one of them was not heard.
+    fn compare(&mut self, seen: &Seen) {
+        let claimed = self.known.claimed();
+        let believed = seen.resources.held_by(self.tools.role);
+        if believed.is_none_or(|believed| believed == claimed) {
+            self.differs = None;
+            return;
+        }
+        if self.differs.get_or_insert_with(Instant::now).elapsed() < SETTLED {
+            return;
+        }
+        self.differs = None;
+        if claimed {
+            tracing::error!("Heartbeat does not know that it gave the address to this node: it goes");
+            self.release();
+        } else {
+            // its script was refused, as long as no engine ran: nobody serves
+            tracing::warn!("Heartbeat believes that this node has the address: it is taken");
+            if let Err(error) = self.tools.take() {
+                tracing::error!("the address was not taken: {error}");
+            }
+        }
+    }
+}

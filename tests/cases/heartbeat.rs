@@ -1,0 +1,158 @@
+//! A pair that shares one address, with Debian's Heartbeat as the cluster: it decides, and telephony follows.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ha_tests::wait::{self, pass, seconds};
+use ha_tests::{Host, Moment, Pair, Probe, Settings, Status, VIP, VipWatch, skip_allowed};
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// Heartbeat needs 13 s from its start to its first move, whatever its settings.
+const AFTER_A_START: Duration = Duration::from_secs(40);
+
+/// A pair in peace; its Heartbeat finds a dead node after two seconds.
+fn pair(settings: Settings) -> Option<Pair> {
+    if !Path::new("/usr/libexec/heartbeat/heartbeat").exists() {
+        skip_allowed("/usr/libexec/heartbeat/heartbeat is missing (package heartbeat)");
+        return None;
+    }
+    Pair::sark().settings(settings.heartbeat("200ms", "2s")).up()
+}
+
+fn holds(status: &Status) -> bool {
+    status.document()["address"]["held"] == true
+}
+
+fn has_address(pair: &Pair, host: Host) -> bool {
+    pair.lab.sh(host, "ip -o address show dev eth0").ok().contains(&format!(" {VIP}/24 "))
+}
+
+/// Waits until this node alone has the address and telephony, and the other one stands by.
+#[track_caller]
+fn serves_alone(pair: &Pair, host: Host, limit: Duration) {
+    pair.await_status(host, "serving", limit, |status| holds(status) && status.services() == "running");
+    pair.await_status(host.peer(), "standing by", limit, |status| {
+        !holds(status) && status.services() == "stopped" && status.peer() == "up"
+    });
+    assert!(has_address(pair, host) && !has_address(pair, host.peer()));
+}
+
+#[track_caller]
+fn answers(watch: &VipWatch, host: Host, since: Moment) {
+    let first = || watch.so_far().first(Probe::Options, host, since);
+    wait::until("it answers", AFTER_A_START, first);
+}
+
+#[test]
+fn telephony_goes_where_heartbeat_moves_the_address() {
+    use Host::{Master, Slave};
+    let Some(pair) = pair(Settings::sark()) else { return };
+    let watch = VipWatch::start(&pair.lab);
+    let begin = Moment::now();
+    serves_alone(&pair, Master, LIMIT);
+
+    let files = "cat /etc/ha.d/haresources; stat -c '%a %n' /etc/ha.d/authkeys";
+    let written = pair.lab.sh(Master, files).ok();
+    assert_eq!(written, pair.lab.sh(Slave, files).ok());
+    assert!(written.contains("\nmaster IPaddr2::10.77.0.100/24/eth0 sark-ha\n600 "), "{written}");
+    let status = pair.status(Master);
+    assert!(status.word("/cluster/assumption").contains("each Heartbeat hears the other"), "{status:?}");
+    pair.ha(Master, "doctor").says(&["heartbeat-files", "the resource script are as the settings say"]);
+    pair.ha(Slave, "services start").exits(3).says(&["address"]);
+
+    // Asterisk dies
+    pair.lab.sh(Master, "kill -KILL $(cat /run/asterisk/asterisk.pid)").ok();
+    serves_alone(&pair, Slave, LIMIT);
+    // by hand, past the engine
+    pair.lab.exec(Slave, &["/usr/share/heartbeat/hb_standby"]).ok();
+    serves_alone(&pair, Master, LIMIT);
+    pair.lab.exec(Slave, &["/usr/share/heartbeat/hb_takeover"]).ok();
+    serves_alone(&pair, Slave, LIMIT);
+    // through the engine: asked of the node that gives, and of the one that gets
+    pair.ha(Slave, "failback").exits(0);
+    serves_alone(&pair, Master, LIMIT);
+    pair.ha(Master, "switchover").exits(0);
+    serves_alone(&pair, Slave, LIMIT);
+    pair.ha(Master, "failback").exits(0);
+    serves_alone(&pair, Master, LIMIT);
+
+    // the engine ends, and Heartbeat with it
+    pair.signal_daemon(Master, "TERM");
+    wait::until("the engine has ended", LIMIT, || (!pair.daemon_runs(Master)).then_some(()));
+    pair.await_status(Slave, "serving", LIMIT, |status| holds(status) && status.services() == "running");
+    assert!(!has_address(&pair, Master));
+    pair.lab.sh(Master, "! systemctl is-active asterisk && ! pgrep -f '^heartbeat: '").ok();
+    pair.start_daemon(Master);
+    serves_alone(&pair, Slave, AFTER_A_START);
+
+    // the engine is killed, and systemd does what its unit says
+    pair.kill_daemon(Slave);
+    for line in pair.product.unit.lines().filter_map(|line| line.strip_prefix("ExecStopPost=-")) {
+        pair.lab.sh(Slave, line).ok();
+    }
+    pair.await_status(Master, "serving", LIMIT, |status| holds(status) && status.services() == "running");
+    assert!(!has_address(&pair, Slave));
+    pair.start_daemon(Slave);
+    serves_alone(&pair, Master, LIMIT);
+    let answers = watch.end().since(begin);
+    assert_eq!(answers.overlap(), Duration::ZERO, "{answers}");
+
+    let ha_cf = pair.lab.root(Slave).join("etc/ha.d/ha.cf");
+    assert!(ha_cf.exists());
+    pair.ha(Slave, "configure disabled").ok();
+    wait::until("what the engine wrote is gone", LIMIT, || (!ha_cf.exists()).then_some(()));
+}
+
+/// A node that dies and comes back, then a line that is cut and healed; `home`: who serves after each.
+fn breaks_and_mends(settings: Settings, home: Host) {
+    let Some(pair) = pair(settings) else { return };
+    let watch = VipWatch::start(&pair.lab);
+    let crash = pair.lab.crash(Host::Master);
+    answers(&watch, Host::Slave, crash);
+    let boot = pair.boot(Host::Master);
+    serves_alone(&pair, home, AFTER_A_START);
+    pass(seconds(2.0));
+    let seen = watch.end().since(boot);
+    let came_home = seen.first(Probe::Options, Host::Master, boot).is_some();
+    assert_eq!((seen.overlap(), came_home), (Duration::ZERO, home == Host::Master), "{seen}");
+
+    let all_hold = |wanted: bool| {
+        let hosts = [Host::Master, Host::Slave].into_iter();
+        let mut statuses = hosts.map(|host| pair.try_status(host));
+        statuses.all(|status| status.is_some_and(|status| holds(&status) == wanted))
+    };
+    pair.lab.part(Host::Master, Host::Slave);
+    // what Heartbeat cannot do better, and `status` says so
+    wait::until("both serve", LIMIT, || all_hold(true).then_some(()));
+    pair.lab.mend();
+    // as at a start, the primary goes first
+    serves_alone(&pair, Host::Master, 3 * LIMIT);
+}
+
+#[test]
+fn a_master_that_was_dead_stands_by_and_one_serves_after_a_line_was_cut() {
+    breaks_and_mends(Settings::sark(), Host::Slave);
+}
+
+#[test]
+fn heartbeat_itself_brings_a_master_back_where_the_policy_waits_for_nothing() {
+    let settings = Settings::sark().with("failback", "policy", "\"automatic\"");
+    breaks_and_mends(settings.with("failback", "hold", "\"0s\""), Host::Master);
+}
+
+#[test]
+fn a_heartbeat_that_was_killed_leaves_the_address_at_one_node() {
+    let settings = Settings::sark()
+        .with("failback", "policy", "\"automatic\"")
+        .with("failback", "hold", "\"1s\"")
+        .with("failback", "hold_down", "\"0s\"");
+    let Some(pair) = pair(settings) else { return };
+    let watch = VipWatch::start(&pair.lab);
+    let begin = Moment::now();
+    pair.lab.sh(Host::Master, "kill -KILL $(pgrep -f '^heartbeat: ')").ok();
+    answers(&watch, Host::Slave, begin);
+    // it is started again, and the policy, which waits for a second, brings the address home
+    serves_alone(&pair, Host::Master, AFTER_A_START);
+    let answers = watch.end().since(begin);
+    assert_eq!(answers.overlap(), Duration::ZERO, "{answers}");
+}
