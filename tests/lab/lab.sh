@@ -138,8 +138,8 @@ _init() { # runs as pid 1 of the host, before its root is in place
   fi
   echo "$h" > "$r/etc/hostname"
   { echo "127.0.0.1 localhost"; for x in master slave client cc witness edge; do echo "$NET.$(hostno $x) $x"; done; } > "$r/etc/hosts"
-  : > "$D/ready"
-  cd "$r"; pivot_root . mnt/lab; exec chroot . /bin/bash -c '
+  # not before the root is the host's own: what is run in it earlier finds the machine's /run, and a moment later another
+  cd "$r"; pivot_root . mnt/lab; : > "mnt/lab$D/ready"; exec chroot . /bin/bash -c '
     umount -l /mnt/lab; cd /
     export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
     if [ "$1" = systemd ]; then export container=lab; exec /lib/systemd/systemd --unit=lab.target; fi
