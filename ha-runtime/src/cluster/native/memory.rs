@@ -9,11 +9,14 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ha_core::cluster::View;
 use ha_core::cluster::native::Remembered;
+use ha_core::health::Verdict;
 use tokio::sync::Notify;
 
 use super::shared::Shared;
-use crate::durable::STATE_DIRECTORY;
+use crate::durable::{STATE_DIRECTORY, private_directory};
+use crate::lock::LOCK_DIRECTORY;
 use crate::root::Root;
 use crate::state::{read_sealed, write_sealed};
 use crate::writer::{PATIENCE, Writer};
@@ -21,6 +24,12 @@ use crate::writer::{PATIENCE, Writer};
 /// Where it is kept.
 pub(super) fn file(root: &Root) -> PathBuf {
     root.path(STATE_DIRECTORY).join("cluster.json")
+}
+
+/// It is there when this node has found its place since the machine was started: it lies in memory. An engine that is
+/// started anew does not wait then for a machine that may still be starting.
+pub(super) fn mark(root: &Root) -> PathBuf {
+    root.path(LOCK_DIRECTORY).join("cluster-settled")
 }
 
 /// What was written down last. A file that cannot be used is as good as none: the node that was stopped last, or the primary,
@@ -40,13 +49,24 @@ pub(super) fn speak(
     shared: Arc<Shared>,
     changes: Arc<Notify>,
     file: PathBuf,
+    mark: PathBuf,
     mut known: Remembered,
 ) -> io::Result<JoinHandle<()>> {
     let writer = Writer::start("cluster-memory")?;
     thread::Builder::new().name("cluster-voice".to_owned()).spawn(move || {
+        let mut settled = false;
         loop {
             let ended = shared.ended.load(Ordering::Acquire);
             changes.notify_one();
+            let View { held, peer, .. } = shared.view();
+            if !settled && (held || matches!(peer, Verdict::Up | Verdict::Degraded)) {
+                settled = true;
+                let mark = mark.clone();
+                writer.within(Duration::ZERO, move || {
+                    mark.parent().map_or(Ok(()), private_directory)?;
+                    std::fs::write(mark, "")
+                });
+            }
             let remembered = shared.remembered();
             if remembered != known {
                 known = remembered;
@@ -77,12 +97,14 @@ mod tests {
     #[test]
     fn what_is_written_down_is_recalled_and_what_is_torn_counts_as_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let file = file(&Root::new(directory.path()).unwrap());
+        let root = Root::new(directory.path()).unwrap();
+        let (file, mark) = (file(&root), mark(&root));
         assert_eq!(recall(&file), Remembered::default());
         let held = Remembered { epoch: 7, active: true };
         let shared = Arc::new(Shared::new(&[], held).unwrap());
         shared.end();
-        let voice = speak(shared, Arc::new(Notify::new()), file.clone(), Remembered::default()).unwrap();
+        let voice =
+            speak(shared, Arc::new(Notify::new()), file.clone(), mark, Remembered::default()).unwrap();
         voice.join().unwrap();
         assert_eq!(recall(&file), held, "written before the thread that speaks has ended");
         let text = std::fs::read(&file).unwrap();

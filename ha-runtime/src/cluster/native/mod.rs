@@ -56,10 +56,14 @@ pub struct Setup {
     pub port: u16,
     /// Hosts that always answer, asked through the interface. None: this node never knows that it is cut off.
     pub references: Vec<IpAddr>,
-    /// How long a node that hears nobody after its start waits; [`BOOT_WAIT`](ha_core::cluster::native::BOOT_WAIT) but for
-    /// tests.
+    /// How long a node that hears nobody after its machine's start waits;
+    /// [`BOOT_WAIT`](ha_core::cluster::native::BOOT_WAIT) but for tests. After a start of the engine alone it is less.
     pub boot_wait: Duration,
 }
+
+/// The same where only the engine was started anew: nobody else is still starting then. But what was known of the other
+/// node's terms is lost, and its lease may be longer than this node's.
+const RESTART_WAIT: Duration = Duration::from_secs(5);
 
 impl Setup {
     fn config(&self) -> Config {
@@ -112,14 +116,20 @@ impl NativeCluster {
         let system = |action| move |source| StartError::System { action, source };
         let file = memory::file(root);
         let remembered = memory::recall(&file);
+        let mark = memory::mark(root);
+        let wait = setup.terms.lease + setup.terms.margin;
+        let boot_wait = match mark.exists() {
+            true => setup.boot_wait.min(RESTART_WAIT.max(wait * 2)),
+            false => setup.boot_wait,
+        };
+        let setup = Setup { boot_wait, ..setup };
         let shared = Shared::new(&setup.paths, remembered).map_err(system("make an eventfd"))?;
         let shared = Arc::new(shared);
         shared.turned.set(Some(boottime()));
-        let wait = setup.terms.lease + setup.terms.margin;
         let (address, interface) = (setup.address, setup.interface.clone());
         let keeper = Keeper::new(setup, key, remembered, Arc::clone(&shared))?;
         let changes = Arc::new(Notify::new());
-        let voice = memory::speak(Arc::clone(&shared), Arc::clone(&changes), file, remembered)
+        let voice = memory::speak(Arc::clone(&shared), Arc::clone(&changes), file, mark, remembered)
             .map_err(system("start a thread"))?;
         let keeper = thread::Builder::new()
             .name("cluster".to_owned())

@@ -92,6 +92,21 @@ fn an_engine_that_ends_leaves_the_address_to_the_other_one() {
 }
 
 #[test]
+fn an_engine_that_is_started_anew_beside_a_dead_node_does_not_wait_for_its_boot() {
+    beside_a_pair(DEFAULT, |pair| {
+        pair.serving();
+        wait_until("the standby is heard", || pair.nodes[PRIMARY].engine().view().peer == Verdict::Up);
+        for index in [STANDBY, PRIMARY] {
+            drop(pair.nodes[index].engine.take().unwrap().end());
+        }
+        pair.start(PRIMARY);
+        let took = pair.comes_to_answer(PRIMARY, Duration::from_secs(30));
+        eprintln!("served again after {took:?}");
+        assert!(took >= Duration::from_secs(4), "{took:?}: the other node's lease may be longer");
+    });
+}
+
+#[test]
 fn an_engine_whose_loop_stands_still_loses_the_address() {
     beside_a_pair(FAST, |pair| {
         pair.serving();
