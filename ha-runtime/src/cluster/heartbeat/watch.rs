@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use ha_core::cluster::View;
+use ha_core::cluster::heartbeat::Resources;
 use ha_core::health::Verdict;
 
 use super::known::Known;
@@ -15,14 +16,24 @@ use super::tools::{Runs, Seen, Tools};
 pub(super) enum Order {
     /// Look at once: Heartbeat brought the address.
     Look,
+    /// The other node is to have the address.
     HandOver,
     /// The other node has the address, and a person wants it here.
     Fetch,
     End,
 }
 
-/// An address that is to go has gone by then, or Heartbeat did not hear of it: it begins within a second.
-const HANDOVER: Duration = Duration::from_secs(10);
+/// A move that Heartbeat was asked for.
+struct Wish {
+    here: bool,
+    since: Instant,
+    asked: Option<Instant>,
+}
+
+/// A move that has not come about by then does not any more.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Heartbeat passes over what it is asked for while it moves something, and tells nobody.
+const AGAIN: Duration = Duration::from_secs(4);
 /// What Heartbeat says of its resources is right only after it has moved all of them.
 const SETTLED: Duration = Duration::from_secs(10);
 /// A Heartbeat that does not come is not called more often than this; one that begins anew by itself, as after a line was
@@ -38,8 +49,7 @@ pub(super) struct Watch {
     pace: Duration,
     silence: Duration,
     restart: Duration,
-    /// When a handover was asked for that has not come about.
-    asked: Option<Instant>,
+    wish: Option<Wish>,
     /// Since when Heartbeat says otherwise than its script did.
     differs: Option<Instant>,
     answered: Instant,
@@ -49,11 +59,11 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(tools: Tools, known: Arc<Known>, orders: Receiver<Order>, deadtime: Duration) -> Watch {
         let pace = (deadtime / 5).clamp(Duration::from_millis(200), Duration::from_secs(1));
-        let (asked, differs, called) = (None, None, None);
+        let (wish, differs, called) = (None, None, None);
         let (silence, answered) = (deadtime.max(SILENCE), Instant::now());
         // the other node must have missed one that was killed: otherwise each believes that the other has the address
         let restart = RESTART.max(deadtime * 2);
-        Watch { tools, known, orders, pace, silence, restart, asked, differs, answered, called }
+        Watch { tools, known, orders, pace, silence, restart, wish, differs, answered, called }
     }
 
     /// Until it is told to end, or nobody is there any more who could.
@@ -62,7 +72,7 @@ impl Watch {
             match self.orders.recv_timeout(self.pace) {
                 Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::HandOver) => self.hand_over(),
-                Ok(Order::Fetch) => self.fetch(),
+                Ok(Order::Fetch) => self.wish = Some(Wish { here: true, since: Instant::now(), asked: None }),
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look();
@@ -83,7 +93,7 @@ impl Watch {
             }
         }
         self.known.saw(&seen);
-        self.count(&seen);
+        self.pursue(&seen);
         if seen.runs == Runs::Yes {
             self.compare(&seen);
         }
@@ -120,37 +130,40 @@ impl Watch {
 
     fn hand_over(&mut self) {
         let View { held, peer, .. } = self.known.view();
-        if !held || self.asked.is_some() {
+        if !held || self.wish.as_ref().is_some_and(|wish| !wish.here) {
             return;
         }
-        if !matches!(peer, Verdict::Up | Verdict::Degraded) {
+        if matches!(peer, Verdict::Up | Verdict::Degraded) {
+            self.wish = Some(Wish { here: false, since: Instant::now(), asked: None });
+        } else {
             tracing::warn!("the other node is not heard: Heartbeat is not asked to hand the address over");
-            return self.known.not_taken();
+            self.known.not_taken();
         }
-        match self.tools.stand_by() {
-            Ok(()) => self.asked = Some(Instant::now()),
-            Err(error) => {
-                tracing::error!("the address is not handed over: {error}");
+    }
+
+    /// Asks for what is wished when Heartbeat can hear it, and sees whether it came about.
+    fn pursue(&mut self, seen: &Seen) {
+        let Some(wish) = &mut self.wish else { return };
+        if wish.here == self.known.claimed() {
+            self.wish = None;
+            return;
+        }
+        let hears = seen.resources != Resources::Moving && wish.asked.is_none_or(|at| at.elapsed() > AGAIN);
+        let failed = if wish.since.elapsed() > PATIENCE || seen.peer == Verdict::Down {
+            Some("Heartbeat did not move it".to_owned())
+        } else if hears {
+            wish.asked = Some(Instant::now());
+            let ask = if wish.here { self.tools.take_over() } else { self.tools.stand_by() };
+            ask.err().map(|error| error.to_string())
+        } else {
+            None
+        };
+        if let Some(why) = failed {
+            tracing::error!("the address stays where it is: {why}");
+            if !wish.here {
                 self.known.not_taken();
             }
-        }
-    }
-
-    fn fetch(&mut self) {
-        if let Err(error) = self.tools.take_over() {
-            tracing::error!("Heartbeat was not asked for the address: {error}");
-        }
-    }
-
-    /// Whether the handover that was asked for came about.
-    fn count(&mut self, seen: &Seen) {
-        let Some(since) = self.asked else { return };
-        if !self.known.claimed() {
-            self.asked = None;
-        } else if since.elapsed() > HANDOVER || seen.peer == Verdict::Down {
-            self.asked = None;
-            tracing::warn!("Heartbeat was asked to hand the address over, and did not");
-            self.known.not_taken();
+            self.wish = None;
         }
     }
 

@@ -360,7 +360,7 @@ fn another_role_is_another_cluster_and_one_that_cannot_be_had_is_tried_again() {
             Request::Configure { role, remote, restart_services, resync, shared, auto_failback: None };
         place.ask(&request).unwrap();
     };
-    assert_eq!((count(&hand.0.opened), count(&hand.0.left)), (1, 0));
+    wait("there is one", || count(&hand.0.opened) == 1);
     hand.says(true, Heard::Down);
     wait("it serves", || place.status()["services"] == "running");
     hand.0.refuses.store(true, Ordering::SeqCst);
