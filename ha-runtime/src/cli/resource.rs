@@ -27,7 +27,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long it may take to stop telephony: an action that is under way is waited for first.
 const STOP: Duration = Duration::from_secs(40);
 
-pub(super) fn resource(context: &Context, action: Action) -> Verdict {
+pub(super) fn resource(context: &Context, action: Action, dry_run: bool) -> Verdict {
+    if dry_run {
+        return Err(Failure::usage("--dry-run: Heartbeat's script has none: leave it out"));
+    }
     let claim = Claim::of(&context.root);
     match action {
         Action::Start => start(context),

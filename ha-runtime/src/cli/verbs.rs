@@ -87,7 +87,7 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
             Some(Word::Lookout) => replicate::tell_of_changes(&context),
             Some(Word::Agent | Word::Relay) | None => agent::run(&context),
         },
-        Verb::Resource { action } => resource::resource(&context, action),
+        Verb::Resource { action } => resource::resource(&context, action, dry_run),
         Verb::Switchover => told(&context, &Request::Switchover, dry_run),
         Verb::Failback => told(&context, &Request::Failback, dry_run),
         Verb::Maintenance(wanted) => {

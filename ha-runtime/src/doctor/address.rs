@@ -38,6 +38,7 @@ pub(super) fn checks(context: &Context, role: &RoleConfig) -> Vec<Check> {
     if let ClusterKind::Heartbeat(terms) = charter.settings.kind {
         checks.push(heartbeat::package(context));
         checks.push(heartbeat::files(context, &charter, terms));
+        checks.push(heartbeat::peer(context, &charter));
         checks.push(heartbeat::at_boot(context));
     }
     checks.push(binding(context, charter.address));

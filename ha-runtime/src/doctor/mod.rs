@@ -50,6 +50,7 @@
 //! | `address-by-hand` | pair with one address | something else than the engine has put it on an interface |
 //! | `heartbeat` | pair with one address | Debian's package is not installed, with kind = "heartbeat" |
 //! | `heartbeat-files` | pair with one address | they are not as the settings and the product's file say, or cannot be |
+//! | `heartbeat-peer` | pair with one address | Heartbeat does not run, or does not hear the other node |
 //! | `heartbeat-at-boot` | pair with one address | systemd starts Heartbeat, and not the engine |
 //! | `address-binding` | pair with one address | Asterisk answers from the node's own address |
 //! | `telephony-at-boot` | pair with one address | systemd starts Asterisk wherever the address is |

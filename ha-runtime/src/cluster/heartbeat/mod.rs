@@ -25,6 +25,7 @@ use std::thread::{self, JoinHandle};
 use ha_core::Role;
 use ha_core::cluster::heartbeat::{Files, Pair};
 use ha_core::cluster::{Standing, View};
+use ha_core::health::Verdict;
 use pnet::datalink::{self, NetworkInterface};
 use tokio::sync::Notify;
 
@@ -63,18 +64,29 @@ pub(super) fn open(
         )));
     }
     let files = wanted(context, charter, heartbeat)?;
+    let tools = tools(context, charter, files.group.clone());
+    HeartbeatCluster::start(tools, files, heartbeat).map_err(Failure::environment)
+}
+
+fn tools(context: &Context, charter: &Charter, group: String) -> Tools {
     let other = match charter.role {
         Role::Master => &charter.shared.standby_node,
         Role::Slave | Role::Disabled => &charter.shared.primary_node,
     };
-    let tools = Tools {
+    Tools {
         root: context.root.clone(),
         role: charter.role,
         other: other.clone(),
         references: charter.references.clone(),
-        group: files.group.clone(),
-    };
-    HeartbeatCluster::start(tools, files, heartbeat).map_err(Failure::environment)
+        group,
+    }
+}
+
+/// The other node as Heartbeat knows it: its name there, and the verdict on it; `None`: no Heartbeat answers.
+pub(crate) fn hears(context: &Context, charter: &Charter) -> (String, Option<Verdict>) {
+    let tools = tools(context, charter, String::new());
+    let seen = tools.look();
+    (tools.other, (seen.runs == Runs::Yes).then_some(seen.peer))
 }
 
 /// A program of Heartbeat's that is not installed.

@@ -128,8 +128,17 @@ fn a_handover_that_heartbeat_does_not_hear_of_has_failed() {
     cluster.hand_over();
     wait("it is counted", || cluster.view().failed_handovers == 2);
     assert_eq!(place.log(), ["hb_standby "], "one that is dead is asked for nothing");
-    place.write("/exit", "0");
+}
+
+#[test]
+fn what_heartbeat_passes_over_while_it_moves_something_is_asked_for_afterwards() {
+    let place = Place::new();
+    let cluster = place.open();
+    place.says("active", "transition");
     assert!(cluster.fetch());
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(place.log(), [""; 0]);
+    place.says("active", "none");
     wait("it is asked for", || place.log().last().is_some_and(|line| line == "hb_takeover "));
 }
 

@@ -36,9 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_secs(4);
 /// What Heartbeat says of its resources is right only after it has moved all of them.
 const SETTLED: Duration = Duration::from_secs(10);
-/// A Heartbeat that does not come is not called more often than this; one that begins anew by itself, as after a line was
-/// healed, takes as long.
-const RESTART: Duration = Duration::from_secs(10);
+/// A Heartbeat that does not come is not called more often than this.
+const RESTART: Duration = Duration::from_secs(5);
 /// The shortest silence of Heartbeat on its own node that means anything: a machine may be busy.
 const SILENCE: Duration = Duration::from_secs(5);
 
