@@ -34,6 +34,7 @@ pub(crate) use self::files::differing;
 use self::known::Known;
 use self::tools::{Runs, Tools};
 use self::watch::{Order, Watch};
+use super::gate::Gate;
 use super::native::KeyError;
 use super::{Charter, Cluster};
 use crate::context::Context;
@@ -64,6 +65,12 @@ pub(super) fn open(
         )));
     }
     let files = wanted(context, charter, heartbeat)?;
+    if context.root.is_machine()
+        && let Err(error) = Gate::remove_left()
+    {
+        // of the native kind, before the settings changed
+        tracing::warn!("a gate that keeps the address closed may be left: {error}");
+    }
     let tools = tools(context, charter, files.group.clone());
     HeartbeatCluster::start(tools, files, heartbeat).map_err(Failure::environment)
 }
@@ -150,7 +157,7 @@ impl HeartbeatCluster {
         let (orders, taken) = channel();
         let mut watch = Watch::new(tools.clone(), Arc::clone(&known), taken, heartbeat.deadtime);
         // so that an engine that begins anew where the address is knows it before it decides anything
-        watch.look();
+        watch.begin();
         let watch = thread::Builder::new()
             .name("heartbeat".to_owned())
             .spawn(move || watch.run())

@@ -109,6 +109,10 @@ fn an_engine_that_begins_anew_knows_at_once_that_the_address_is_here() {
     place.says("active", "all");
     drop(cluster);
     assert!(place.open().view().held);
+    // it was taken while no engine ran, and its script could not say so
+    place.says("active", "none");
+    assert!(!place.open().view().held);
+    assert!(!Claim::of(&place.root).is_made());
 }
 
 #[test]

@@ -74,16 +74,24 @@ impl Watch {
                 Ok(Order::Fetch) => self.wish = Some(Wish { here: true, since: Instant::now(), asked: None }),
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.look();
+            let _ = self.look();
         }
     }
 
-    pub(super) fn look(&mut self) {
+    /// An engine begins: what an earlier one noted holds unless Heartbeat knows better.
+    pub(super) fn begin(&mut self) {
+        let seen = self.look();
+        if self.known.claimed() && seen.resources.held_by(self.tools.role) == Some(false) {
+            self.known.gone();
+        }
+    }
+
+    fn look(&mut self) -> Seen {
         let seen = self.tools.look();
         match seen.runs {
             Runs::Yes => self.answered = Instant::now(),
             // its words are kept, for a while
-            Runs::Silent if self.answered.elapsed() < self.silence => return,
+            Runs::Silent if self.answered.elapsed() < self.silence => return seen,
             Runs::Silent => self.without("Heartbeat does not answer on this node"),
             Runs::No => {
                 self.answered = Instant::now();
@@ -96,6 +104,7 @@ impl Watch {
         if seen.runs == Runs::Yes {
             self.compare(&seen);
         }
+        seen
     }
 
     /// The other node takes the address when it misses this one's beats: what was held here goes before, or soon after. From
