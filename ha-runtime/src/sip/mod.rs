@@ -15,7 +15,7 @@ pub use message::{Headers, Message, Request, Response};
 pub use parse::{MAX_MESSAGE, MessageError};
 pub use phone::{Phone, PhoneEvent, PhoneReport, PhoneSettings, Server};
 pub use registrar::Registrar;
-pub use responder::Responder;
+pub use responder::{NODE, Responder};
 
 /// 128 bits from the kernel's random source, in hexadecimal: nobody can guess a branch and answer in another's place.
 fn token() -> String {

@@ -13,6 +13,9 @@ use super::message::{Message, Request, Response};
 use super::parse::MAX_MESSAGE;
 use super::registrar::Registrar;
 
+/// The header that names who answers, of a server that was [named](Responder::named).
+pub const NODE: &str = "X-Node";
+
 /// What it answers.
 const ALLOW: &str = "OPTIONS, REGISTER";
 
@@ -36,6 +39,7 @@ const KNOWN: [&str; 11] = [
 pub struct Responder {
     socket: UdpSocket,
     registrar: Arc<Mutex<Registrar>>,
+    name: Option<String>,
 }
 
 impl Responder {
@@ -46,7 +50,12 @@ impl Responder {
 
     /// Over a socket that is bound already.
     pub fn over(socket: UdpSocket, timers: SipTimers) -> Responder {
-        Responder { socket, registrar: Arc::new(Mutex::new(Registrar::new(timers))) }
+        Responder { socket, registrar: Arc::new(Mutex::new(Registrar::new(timers))), name: None }
+    }
+
+    /// The same, whose responses say in a header of their own, [`NODE`], who it is.
+    pub fn named(self, name: String) -> Responder {
+        Responder { name: Some(name), ..self }
     }
 
     /// Where it listens.
@@ -80,6 +89,10 @@ impl Responder {
                     None
                 }
             };
+            let response = response.map(|mut response| {
+                self.name.iter().for_each(|name| response.headers.push(NODE, name.as_str()));
+                response
+            });
             if let Some(response) = response
                 && let Err(error) = self.socket.send_to(response.to_string().as_bytes(), source).await
             {
@@ -137,6 +150,7 @@ mod tests {
             max: Duration::from_secs(3),
         };
         let responder = Responder::bind("127.0.0.1:0".parse().unwrap(), timers).await.unwrap();
+        let responder = responder.named("one".to_owned());
         let server = responder.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let served = tokio::spawn(responder.serve(async { stopped.await.unwrap_or_default() }));
@@ -149,6 +163,7 @@ mod tests {
             let response = ask(&socket, &request, Duration::from_secs(5), OnRefusal::GiveUp).await.unwrap();
             assert_eq!(response.status, status, "{method}");
             assert_eq!(response.headers.get("Allow"), Some(ALLOW));
+            assert_eq!(response.headers.get(NODE), Some("one"));
         }
         stop.send(()).unwrap();
         served.await.unwrap().unwrap();
