@@ -32,6 +32,9 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
     match &arguments.verb {
         Verb::Demo => return demo::run(distribution, arguments.json),
         Verb::DemoPart(part) if part.is_relay() => return agent::relay(),
+        Verb::DemoPart(part) if part.is_of_its_own() => {
+            return demo::part_of_its_own(distribution, part);
+        }
         _ => {}
     }
     let far = far_word(&arguments.verb)?;

@@ -142,7 +142,7 @@ async fn compare(servers: &Servers, wanted: &Database) -> Result<Same, Failure> 
     Ok(Same { rows, own, masters_own })
 }
 
-fn part_summary(part: &Value) -> String {
+pub(super) fn part_summary(part: &Value) -> String {
     let number = |key: &str| part[key].as_u64().unwrap_or_default();
     let of = |key: &str, what: &str| {
         Some(number(key)).filter(|count| *count > 0).map(|count| format!("{count} {what}"))

@@ -1,6 +1,5 @@
 //! What was measured, beside what the settings in force allow for.
 
-use std::fmt;
 use std::time::Duration;
 
 use ha_core::Profile;
@@ -9,10 +8,8 @@ use serde_json::{Value, json};
 
 use super::observers::{GIVE_UP, PERIOD};
 use super::stage::HOLD;
+use super::table::{self, Limit, Row};
 use crate::settings::Settings;
-
-/// One machine plays two hosts and all phones: a measurement may be late by this much without being an error.
-const SCHEDULING: Duration = Duration::from_secs(3);
 
 /// What was seen, from outside wherever that is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,19 +36,6 @@ pub(super) struct Limits {
     budget: Budget,
 }
 
-/// A row of the table.
-struct Row {
-    what: &'static str,
-    measured: Duration,
-    limit: Limit,
-    source: String,
-}
-
-enum Limit {
-    AtMost(Duration),
-    AtLeast(Duration),
-}
-
 impl Limits {
     /// Those of the `budget` verb, with the demonstration's phones.
     pub(super) fn new(settings: &Settings, profile: &Profile) -> Limits {
@@ -74,8 +58,7 @@ impl Limits {
 
 impl Figures {
     fn rows(&self, limits: &Limits) -> [Row; 5] {
-        let row =
-            |what, measured, limit, source: &str| Row { what, measured, limit, source: source.to_owned() };
+        let row = Row::new;
         [
             row(
                 "death noticed after",
@@ -97,28 +80,17 @@ impl Figures {
 
     /// The rows that are not as they should be, in words. Empty: all is well.
     pub(super) fn complaints(&self, limits: &Limits) -> Vec<String> {
-        let wrong = |row: &Row| match row.limit {
-            Limit::AtMost(most) => row.measured > most + SCHEDULING,
-            // the decision and the first answer are seen from two places, 20 ms apart
-            Limit::AtLeast(least) => row.measured + Duration::from_millis(100) < least,
-        };
-        self.rows(limits)
-            .iter()
-            .filter(|row| wrong(row))
-            .map(|row| row.to_string().trim().to_owned())
-            .collect()
+        table::complaints(&self.rows(limits), table::SCHEDULING)
     }
 
     /// The table.
     pub(super) fn table(&self, limits: &Limits) -> String {
-        let mut lines = vec![format!("{:<22} {:>8}   {:<18} {}", "", "measured", "allowed", "by")];
-        lines.extend(self.rows(limits).iter().map(ToString::to_string));
-        lines.join("\n")
+        table::text(&self.rows(limits))
     }
 
     /// For a program; seconds.
     pub(super) fn json(&self, limits: &Limits) -> Value {
-        let seconds = |duration: Duration| (duration.as_secs_f64() * 1000.0).round() / 1000.0;
+        let seconds = table::seconds;
         json!({
             "detection_seconds": seconds(self.detection),
             "detection_at_most_seconds": seconds(limits.detection),
@@ -132,17 +104,6 @@ impl Figures {
             "held_at_least_seconds": seconds(HOLD),
             "promise_seconds": seconds(limits.promise()),
         })
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, limit) = match self.limit {
-            Limit::AtMost(limit) => ("at most", limit),
-            Limit::AtLeast(limit) => ("at least", limit),
-        };
-        let limit = format!("{word:<8} {:>5.1} s", limit.as_secs_f64());
-        write!(f, "{:<22} {:>6.2} s   {limit:<18} {}", self.what, self.measured.as_secs_f64(), self.source)
     }
 }
 

@@ -42,6 +42,11 @@ impl Interrupt {
         Ok(Interrupt(asked))
     }
 
+    /// As a signal would.
+    pub(super) fn ask(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
     /// Err: somebody does.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.0.load(Ordering::SeqCst) { Err(Failure::environment(MESSAGE)) } else { Ok(()) }

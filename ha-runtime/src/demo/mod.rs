@@ -10,11 +10,15 @@ mod figures;
 mod interrupt;
 mod node;
 mod observers;
+mod one_address;
 mod part;
 mod seen;
 mod stage;
 mod story;
 mod stubs;
+mod table;
+mod telephony;
+mod this_machine;
 mod timeline;
 
 use std::time::Instant;
@@ -22,7 +26,7 @@ use std::time::Instant;
 use ha_core::Distribution;
 use ha_core::profile::SipPlan;
 
-pub(crate) use part::{PartArguments, part};
+pub(crate) use part::{PartArguments, part, part_of_its_own};
 
 use crate::report::{Failure, Report, Verdict};
 use crate::settings::Settings;
@@ -31,15 +35,18 @@ use interrupt::Interrupt;
 use observers::PERIOD;
 use stage::{HOLD, Pings, Props, Stage};
 use story::{Played, Story};
-use timeline::{Timeline, Who};
+use timeline::{SETTLING, Timeline, Who};
 
 /// Plays it. The report's text is what stands below the timeline; the timeline itself goes to stdout as it happens,
 /// unless `json`.
 ///
 /// Ok only when everything was seen and within its limits. Nothing is left behind in either case.
 pub fn run(distribution: &'static dyn Distribution, json: bool) -> Verdict {
+    if distribution.profile().exclusive_address {
+        return one_address::run(distribution, json);
+    }
     let begun = Instant::now();
-    let timeline = Timeline::begin(json);
+    let timeline = Timeline::begin(json, SETTLING);
     let played = on_stage(distribution, &timeline);
     timeline.end();
     let played = played?;

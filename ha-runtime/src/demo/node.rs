@@ -18,6 +18,7 @@ use crate::command;
 use crate::control::{self, Request};
 use crate::process::Stat;
 use crate::report::{Failure, Verdict};
+use crate::root::Root;
 
 /// How long a process that got SIGKILL may take to be gone.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -107,10 +108,7 @@ impl Node {
 
     /// The last lines of its daemon's log.
     pub(super) fn said(&self) -> String {
-        let text = fs::read(self.log()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+        last_lines(&self.log())
     }
 
     /// Runs the node's own program for telephony.
@@ -124,16 +122,8 @@ impl Node {
         command::run(&self.place.root, &command, &mut |_| {}).map(drop).map_err(Failure::environment)
     }
 
-    /// The process that answers SIP here, if it is really one of ours.
     fn telephony(&self) -> Option<Pid> {
-        let path = self.place.root.path(self.profile.observe.pid_file);
-        let pid: i32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
-        Stat::of(pid).filter(Stat::alive)?;
-        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let mut words = words.split(|byte| *byte == 0);
-        let ours = words.next() == Some(self.program.as_os_str().as_encoded_bytes())
-            && words.any(|word| word == path.as_os_str().as_encoded_bytes());
-        ours.then(|| Pid::from_raw(pid))?
+        telephony_of(&self.place.root, self.profile, &self.program)
     }
 
     fn log(&self) -> PathBuf {
@@ -150,6 +140,26 @@ impl Drop for Node {
         // everything that can be done is done; what is left over is told by the directory that cannot be removed
         let _ = self.kill();
     }
+}
+
+/// The process that answers SIP for that node, if it is really one of ours.
+pub(super) fn telephony_of(root: &Root, profile: &Profile, program: &Path) -> Option<Pid> {
+    let path = root.path(profile.observe.pid_file);
+    let pid: i32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+    Stat::of(pid).filter(Stat::alive)?;
+    let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = words.split(|byte| *byte == 0);
+    let ours = words.next() == Some(program.as_os_str().as_encoded_bytes())
+        && words.any(|word| word == path.as_os_str().as_encoded_bytes());
+    ours.then(|| Pid::from_raw(pid))?
+}
+
+/// The last lines of a daemon's log.
+pub(super) fn last_lines(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
 /// The bytes of all files below both directories are equal; how many files there are. Err: the first that differs.

@@ -54,7 +54,9 @@ impl Observers {
                 let addresses = nodes.each_ref().map(|(_, place)| place.telephony);
                 for (who, place) in nodes {
                     tasks.spawn(ask(who, place.telephony, publish.clone(), timeline.clone()));
-                    tasks.spawn(read_along(who, place.root, publish.clone(), timeline.clone()));
+                    let heard = publish.clone();
+                    let decided = move |one| heard.send_modify(|seen| seen.decisions.push(one));
+                    tasks.spawn(read_along(who, place.root, decided, timeline.clone()));
                 }
                 let (reports, told) = mpsc::unbounded_channel();
                 switch_on_phones(addresses, &reports, &mut tasks);
@@ -119,7 +121,7 @@ fn switch_on_phones(
 }
 
 /// Prints and publishes a node's decisions as its journal grows.
-async fn read_along(who: Who, root: Root, publish: watch::Sender<Seen>, timeline: Timeline) {
+pub(super) async fn read_along(who: Who, root: Root, publish: impl Fn(Decided), timeline: Timeline) {
     let mut read = 0;
     loop {
         // a journal that cannot be read shows up as a decision that is never seen
@@ -130,7 +132,7 @@ async fn read_along(who: Who, root: Root, publish: watch::Sender<Seen>, timeline
             let at = now.checked_sub(age).unwrap_or(now);
             timeline.say_at(at, who, &format!("{} ({})", decision.why, decision.rule));
             let decided = Decided { at, who, rule: decision.rule.clone() };
-            publish.send_modify(|seen| seen.decisions.push(decided));
+            publish(decided);
         }
         read = decisions.len();
         tokio::time::sleep(PAGE).await;

@@ -1,35 +1,25 @@
 //! The processes of the demonstration: this same program, started by it in a hidden way.
-//!
-//! Loopback addresses are refused as peers everywhere else, because they never lead to another machine. Here both nodes
-//! are this machine, and only these processes know it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use ha_core::profile::SipTimers;
-use ha_core::{
-    Distribution, Effect, PeerAddress, Profile, Role, RoleChange, RoleConfig, RoleError, ServiceState,
-};
-use tokio::signal::unix::{SignalKind, signal};
+use ha_core::{Distribution, Role};
 
+use super::one_address::{self, MachineArguments};
+use super::telephony::Telephony;
+use super::this_machine::OnThisMachine;
 use crate::cli::{self, block_on};
 use crate::context::Context;
-use crate::durable::{Attributes, replace};
 use crate::far::Word;
 use crate::process::Stat;
-use crate::report::{Failure, Report, Verdict};
+use crate::report::{Failure, Verdict};
 use crate::root::Root;
-use crate::sip::Responder;
 use crate::way::Way;
 
 /// How often a part looks whether the demonstration still runs.
 const LIFELINE: Duration = Duration::from_millis(250);
-
-/// Phones of the demonstration register for short times only; the products' minimum is three minutes.
-const TIMERS: SipTimers =
-    SipTimers { min: Duration::from_secs(1), default: Duration::from_secs(30), max: Duration::from_secs(60) };
 
 /// Which part, and whose.
 #[derive(Debug, Args)]
@@ -44,7 +34,12 @@ pub(crate) struct PartArguments {
 impl PartArguments {
     /// Whether it runs until it is told to end.
     pub(crate) fn is_daemon(&self) -> bool {
-        matches!(self.part, Part::Node(NodeArguments { word: NodeWord::Run, .. }))
+        matches!(self.part, Part::Node(NodeArguments { word: NodeWord::Run, .. }) | Part::Machine(_))
+    }
+
+    /// Whether it needs to read nothing of a node.
+    pub(crate) fn is_of_its_own(&self) -> bool {
+        !matches!(self.part, Part::Node(_) | Part::Machine(_))
     }
 
     /// Whether it is a relay: that becomes the database's user, who may not read the node's files.
@@ -61,9 +56,27 @@ enum Part {
         listen: SocketAddr,
         #[arg(long, value_name = "FILE")]
         pid_file: PathBuf,
+        /// What its answers say of who answers
+        #[arg(long)]
+        name: Option<String>,
+        /// Written as long as it runs
+        #[arg(long, value_name = "FILE")]
+        database: Option<PathBuf>,
     },
     /// A node of the pair
     Node(NodeArguments),
+    /// A machine of a pair that shares one address
+    Machine(MachineArguments),
+    /// In place of SSH: the near end
+    Call { door: PathBuf, word: Word },
+    /// The demonstration itself, as the first process of a world of its own
+    World {
+        /// Nothing is told on the way: one JSON document follows
+        #[arg(long)]
+        silent: bool,
+    },
+    /// Whether such a world can have the network that is needed
+    Try,
 }
 
 /// What a node of the pair knows beside its files.
@@ -125,11 +138,31 @@ impl NodeCommand<'_> {
     }
 }
 
-/// Does a part.
+/// Does a part that reads nothing of a node.
+pub(crate) fn part_of_its_own(distribution: &'static dyn Distribution, arguments: &PartArguments) -> Verdict {
+    end_with(arguments.until)?;
+    match &arguments.part {
+        Part::Telephony { listen, pid_file, name, database } => {
+            let telephony = Telephony {
+                listen: *listen,
+                pid_file: pid_file.clone(),
+                name: name.clone(),
+                database: database.clone(),
+            };
+            block_on(telephony.run())
+        }
+        Part::Call { door, word } => one_address::call(door, *word),
+        Part::World { silent } => one_address::within(distribution, *silent),
+        Part::Try => one_address::attempt(),
+        Part::Node(_) | Part::Machine(_) => Err(Failure::usage("a node begins with its files")),
+    }
+}
+
+/// Does a part of a node.
 pub(crate) fn part(context: Context, arguments: PartArguments) -> Verdict {
     end_with(arguments.until)?;
     match arguments.part {
-        Part::Telephony { listen, pid_file } => block_on(telephony(listen, &pid_file)),
+        Part::Machine(machine) => one_address::machine(context, arguments.until, &machine),
         Part::Node(node) => {
             let context = on_this_machine(context, arguments.until, &node)?;
             match node.word {
@@ -137,6 +170,9 @@ pub(crate) fn part(context: Context, arguments: PartArguments) -> Verdict {
                 NodeWord::Agent => cli::agent(&context),
                 NodeWord::Relay => Err(Failure::usage("a relay begins before the node's files are read")),
             }
+        }
+        Part::Telephony { .. } | Part::Call { .. } | Part::World { .. } | Part::Try => {
+            Err(Failure::usage("this part begins before a node's files are read"))
         }
     }
 }
@@ -153,23 +189,6 @@ fn end_with(pid: i32) -> Result<(), Failure> {
         std::process::exit(1);
     };
     std::thread::Builder::new().name("lifeline".into()).spawn(watch).map(drop).map_err(Failure::environment)
-}
-
-/// Answers SIP until SIGTERM. The pid file says that it does.
-async fn telephony(listen: SocketAddr, pid_file: &Path) -> Verdict {
-    // a service leaves the group of the command that starts it; it cannot be a group's leader already
-    let _ = rustix::process::setsid();
-    let named = |error: std::io::Error| Failure::environment(format!("{listen}: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(named)?;
-    let responder = Responder::bind(listen, TIMERS).await.map_err(named)?;
-    let text = format!("{}\n", std::process::id());
-    replace(pid_file, text.as_bytes(), Attributes::PRIVATE)
-        .map_err(|error| Failure::environment(format!("{}: {error}", pid_file.display())))?;
-    let ended = async move {
-        terminate.recv().await;
-    };
-    responder.serve(ended).await.map_err(named)?;
-    Ok(Report::default())
 }
 
 /// The verb's context, but for the peer, which is this machine, and the way to it, which is no SSH.
@@ -196,88 +215,9 @@ fn on_this_machine(context: Context, until: i32, node: &NodeArguments) -> Result
     Ok(Context { distribution: Box::leak(Box::new(distribution)), way: Way::Program(words), ..context })
 }
 
-/// A distribution whose pair is on this machine.
-struct OnThisMachine {
-    inner: &'static dyn Distribution,
-    role: Role,
-    profile: &'static Profile,
-}
-
-impl OnThisMachine {
-    fn new(inner: &'static dyn Distribution, role: Role, database: bool) -> OnThisMachine {
-        let profile = inner.profile();
-        let profile =
-            if database { profile } else { Box::leak(Box::new(Profile { database: None, ..*profile })) };
-        OnThisMachine { inner, role, profile }
-    }
-}
-
-impl Distribution for OnThisMachine {
-    fn profile(&self) -> &'static Profile {
-        self.profile
-    }
-
-    /// A role file with a loopback address is believed when it would be right but for that.
-    fn parse_role(&self, text: Option<&str>) -> Result<RoleConfig, RoleError> {
-        let parsed = self.inner.parse_role(text);
-        let Err(RoleError::UnusableAddress { address, .. }) = &parsed else { return parsed };
-        let Ok(peer) = address.parse().map_or(Err(()), |ip| PeerAddress::on_this_machine(ip).map_err(drop))
-        else {
-            return parsed;
-        };
-        Ok(match self.role {
-            Role::Slave => RoleConfig::Slave { master: peer },
-            Role::Master | Role::Disabled => RoleConfig::Master { slave: peer },
-        })
-    }
-
-    fn apply_role(&self, change: &RoleChange<'_>) -> Vec<Effect> {
-        self.inner.apply_role(change)
-    }
-
-    fn set_services(&self, to: ServiceState, role: Role) -> Vec<Effect> {
-        self.inner.set_services(to, role)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Its role file is the slave's other node, as text.
-    struct OneLine;
-
-    impl Distribution for OneLine {
-        fn profile(&self) -> &'static Profile {
-            &ha_core::testkit::EXAMPLE
-        }
-
-        fn parse_role(&self, text: Option<&str>) -> Result<RoleConfig, RoleError> {
-            RoleConfig::new(Role::Slave, text.unwrap_or_default())
-        }
-
-        fn apply_role(&self, _: &RoleChange<'_>) -> Vec<Effect> {
-            Vec::new()
-        }
-    }
-
-    #[test]
-    fn a_role_file_may_name_a_loopback_address_here_and_nothing_else_that_is_refused() {
-        let parse = |text: &str| OnThisMachine::new(&OneLine, Role::Slave, true).parse_role(Some(text));
-        assert!(OneLine.parse_role(Some("127.77.0.11")).is_err());
-        assert_eq!(parse("127.77.0.11").unwrap().remote_address(), "127.77.0.11");
-        assert_eq!(parse("10.77.0.11").unwrap().remote_address(), "10.77.0.11");
-        for refused in ["224.0.0.1", "fe80::1", "pbx2", ""] {
-            assert_eq!(parse(refused), OneLine.parse_role(Some(refused)));
-        }
-    }
-
-    #[test]
-    fn without_a_server_there_is_no_database_to_copy() {
-        let database = |wanted| OnThisMachine::new(&OneLine, Role::Slave, wanted).profile().database;
-        assert_eq!(database(false), None);
-        assert_eq!(database(true), ha_core::testkit::EXAMPLE.database);
-    }
 
     #[test]
     fn a_part_without_its_demonstration_is_refused() {

@@ -23,6 +23,8 @@ use crate::settings::{DEFAULT_PATH, Settings};
 /// The two hosts of a network of which all addresses are this machine (127/8): 127.77.x.11 and 127.77.x.12. Not
 /// 127.0.0.11, which is a name server inside Docker.
 const HOSTS: [u8; 2] = [11, 12];
+/// The one that plays a shared address.
+const SHARED: u8 = 100;
 /// How many demonstrations one machine can play at the same time.
 const NETWORKS: u8 = 32;
 /// SIP's own port (RFC 3261, 19.1.2); any other when that is taken.
@@ -30,7 +32,7 @@ const SIP_PORT: u16 = 5060;
 /// How long the master must have answered before the slave hands back. As shipped it is a minute.
 pub(super) const HOLD: Duration = Duration::from_secs(5);
 /// Longest path of a Unix socket: 108 bytes with the final zero (unix(7)).
-const SOCKET_PATH_MAX: usize = 107;
+pub(super) const SOCKET_PATH_MAX: usize = 107;
 /// Size of the file of which a few bytes are changed.
 pub(super) const SOUND: usize = 1024 * 1024;
 
@@ -91,7 +93,7 @@ impl Stage {
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()
             .map_err(failed)?;
-        let (mark, [master, slave]) = free_addresses()?;
+        let (mark, [master, slave]) = free_addresses(HOSTS)?;
         let place = |role: Role, telephony| {
             let path = directory.path().join(role.word());
             fs::create_dir(&path)?;
@@ -251,7 +253,7 @@ pub(super) fn sound_file(root: &Root, profile: &Profile) -> Option<PathBuf> {
 }
 
 /// Bytes without a pattern (xorshift64), the same each time.
-fn noise() -> impl Iterator<Item = u8> {
+pub(super) fn noise() -> impl Iterator<Item = u8> {
     std::iter::successors(Some(0x9e37_79b9_7f4a_7c15_u64), |x| {
         let x = x ^ (x << 13);
         let x = x ^ (x >> 7);
@@ -260,16 +262,21 @@ fn noise() -> impl Iterator<Item = u8> {
     .map(|x| x.to_be_bytes()[0])
 }
 
-/// Two addresses at which the same UDP port is free, and a mark that says that they are ours. It is on TCP, so that it
+/// One address at which a UDP port is free, and a mark as that of [`free_addresses`].
+pub(super) fn free_address() -> Result<(TcpListener, SocketAddr), Failure> {
+    let (mark, [one]) = free_addresses([SHARED])?;
+    Ok((mark, one))
+}
+
+/// Addresses of one network at which the same UDP port is free, and a mark that says that they are ours. It is on TCP, so that it
 /// is not in the way of telephony.
-fn free_addresses() -> Result<(TcpListener, [SocketAddr; 2]), Failure> {
+fn free_addresses<const N: usize>(hosts: [u8; N]) -> Result<(TcpListener, [SocketAddr; N]), Failure> {
     let take = |network: u8, port: u16| {
-        let [master, slave] = HOSTS.map(|host| Ipv4Addr::new(127, 77, network, host));
-        let mark = TcpListener::bind((master, port))?;
+        let hosts = hosts.map(|host| Ipv4Addr::new(127, 77, network, host));
+        let mark = TcpListener::bind((hosts[0], port))?;
         let port = mark.local_addr()?.port();
-        let addresses = [master, slave].map(|host| SocketAddr::from((host, port)));
-        UdpSocket::bind(addresses[0])?;
-        UdpSocket::bind(addresses[1])?;
+        let addresses = hosts.map(|host| SocketAddr::from((host, port)));
+        addresses.iter().try_for_each(|address| UdpSocket::bind(address).map(drop))?;
         Ok::<_, io::Error>((mark, addresses))
     };
     let mut last = None;
@@ -283,7 +290,8 @@ fn free_addresses() -> Result<(TcpListener, [SocketAddr; 2]), Failure> {
     }
     let why = last.map(|error| error.to_string()).unwrap_or_default();
     Err(Failure::environment(format!(
-        "no port is free at 127.77.0.11 and 127.77.0.12, which are this machine: {why}"
+        "no port is free at 127.77.0.{}, which is this machine: {why}",
+        hosts[0]
     )))
 }
 

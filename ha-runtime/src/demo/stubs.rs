@@ -51,7 +51,7 @@ stop() {
 }
 
 case "$1" in
-status) alive ;;
+status | -rx) alive ;;
 enable) rm -f @disabled@ ;;
 disable) : >@disabled@ ;;
 start) start ;;
@@ -59,6 +59,37 @@ stop) stop ;;
 restart) stop && start ;;
 esac
 "#;
+
+/// The machine's own program, which finds the others below the root first.
+const PASS_ON: &str = r#"
+exec "/usr/bin/${0##*/}" "$@"
+"#;
+
+/// Telephony as a unit: the program that starts and stops it, and the one that asks it.
+const UNITS: [&str; 2] = ["systemctl", "asterisk"];
+
+/// Writes every program that the distribution's lists name, where systemd starts and stops telephony; and the one that is
+/// run after data have come.
+pub(super) fn write_units(
+    root: &Root,
+    profile: &Profile,
+    telephony: &str,
+    afterwards: Option<&str>,
+) -> io::Result<()> {
+    let status = [profile.services.status];
+    let lists = [profile.services.start, profile.services.stop, &status];
+    let named = lists.into_iter().flatten().filter_map(|step| step.argv.first().copied());
+    let names: BTreeSet<&str> = named.chain(UNITS).chain(afterwards).collect();
+    for name in names {
+        let text = match name {
+            name if UNITS.contains(&name) => SERVICE,
+            "env" => PASS_ON,
+            _ => "",
+        };
+        program_of(root, profile, name, text, telephony)?;
+    }
+    Ok(())
+}
 
 /// Writes every program that the distribution's lists name.
 pub(super) fn write(
@@ -74,33 +105,36 @@ pub(super) fn write(
         "{} demo-part --until {until} telephony --listen {listen} --pid-file {pid_file}",
         quoted(program)
     );
-    let disabled = root.path(profile.observe.disabled_file.unwrap_or("/run/telephony-disabled"));
-    let fill = |text: &str| {
-        text.replace("@log@", &quoted(&root.path(LOG)))
-            .replace("@disabled@", &quoted(&disabled))
-            .replace("@telephony@", &telephony)
-            .replace("@pid_file@", &pid_file)
-    };
     let lists = [profile.services.start, profile.services.stop, profile.restart];
     let names: BTreeSet<&str> =
         lists.into_iter().flatten().filter_map(|step| step.argv.first().copied()).collect();
     for name in names.into_iter().chain([service]) {
-        let path = if name.contains('/') { root.path(name) } else { root.path("/usr/bin").join(name) };
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        let text = if name == service { format!("{}{}", fill(HEAD), fill(SERVICE)) } else { fill(HEAD) };
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+        program_of(root, profile, name, if name == service { SERVICE } else { "" }, &telephony)?;
     }
     Ok(())
+}
+
+/// One program, with what stands behind its name.
+fn program_of(root: &Root, profile: &Profile, name: &str, text: &str, telephony: &str) -> io::Result<()> {
+    let disabled = root.path(profile.observe.disabled_file.unwrap_or("/run/telephony-disabled"));
+    let text = format!("{HEAD}{text}")
+        .replace("@log@", &quoted(&root.path(LOG)))
+        .replace("@disabled@", &quoted(&disabled))
+        .replace("@telephony@", telephony)
+        .replace("@pid_file@", &quoted(&root.path(profile.observe.pid_file)));
+    let path = if name.contains('/') { root.path(name) } else { root.path("/usr/bin").join(name) };
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
 }
 
 /// Where the scripts write that they were called.
 pub(super) const LOG: &str = "/var/log/called";
 
 /// One word for a shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 

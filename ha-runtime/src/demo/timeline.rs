@@ -20,6 +20,10 @@ pub(super) enum Who {
     Master,
     /// The other one.
     Slave,
+    /// The master, in the words of a pair that shares one address.
+    Primary,
+    /// The slave there.
+    Standby,
     /// A phone.
     Phone,
 }
@@ -31,6 +35,8 @@ impl Who {
             Who::Demo => "demo",
             Who::Master => "master",
             Who::Slave => "slave",
+            Who::Primary => "primary",
+            Who::Standby => "standby",
             Who::Phone => "phone",
         }
     }
@@ -39,8 +45,8 @@ impl Who {
     fn colour(self) -> &'static str {
         match self {
             Who::Demo => "1",
-            Who::Master => "36",
-            Who::Slave => "33",
+            Who::Master | Who::Primary => "36",
+            Who::Slave | Who::Standby => "33",
             Who::Phone => "32",
         }
     }
@@ -57,8 +63,8 @@ enum Form {
     Silent,
 }
 
-/// How long an event waits for earlier ones: what a node decides is read from its journal a little later.
-const SETTLING: Duration = Duration::from_millis(150);
+/// What a node decides is read from its journal a little later.
+pub(super) const SETTLING: Duration = Duration::from_millis(150);
 
 /// Cheap to clone; all clones are one timeline.
 #[derive(Debug, Clone)]
@@ -68,6 +74,8 @@ pub(super) struct Timeline(Arc<Shared>);
 struct Shared {
     begun: Instant,
     form: Form,
+    /// How long an event waits for earlier ones.
+    settling: Duration,
     state: Mutex<State>,
 }
 
@@ -95,8 +103,8 @@ struct Board {
 }
 
 impl Timeline {
-    /// Begins now.
-    pub(super) fn begin(json: bool) -> Timeline {
+    /// Begins now. `settling`: how much later than others an event may be told of.
+    pub(super) fn begin(json: bool, settling: Duration) -> Timeline {
         let on = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let form = if json {
@@ -112,7 +120,7 @@ impl Timeline {
         } else {
             Form::Lines
         };
-        Timeline(Arc::new(Shared { begun: Instant::now(), form, state: Mutex::default() }))
+        Timeline(Arc::new(Shared { begun: Instant::now(), form, settling, state: Mutex::default() }))
     }
 
     /// A line without a time, before or after the events.
@@ -138,7 +146,7 @@ impl Timeline {
 
     /// Prints, in their order, the events that nothing earlier can come before any more. To be called often.
     pub(super) fn settle(&self, now: Instant) {
-        self.print_until(now.checked_sub(SETTLING).unwrap_or(now));
+        self.print_until(now.checked_sub(self.0.settling).unwrap_or(now));
     }
 
     /// Prints all of them: nothing that is under way can come before.
@@ -207,7 +215,7 @@ fn rounded(seconds: f64) -> f64 {
 }
 
 fn line(seconds: f64, who: Who, text: &str, coloured: bool) -> String {
-    let word = format!("{:<6}", who.word());
+    let word = format!("{:<7}", who.word());
     let word = if coloured { format!("\x1b[{}m{word}\x1b[0m", who.colour()) } else { word };
     format!("{:>+6.1} s  {word}  {text}", seconds)
 }
@@ -245,14 +253,14 @@ mod tests {
     fn a_line_tells_when_who_and_what() {
         assert_eq!(
             line(12.34, Who::Slave, "master stopped answering: take over", false),
-            " +12.3 s  slave   master stopped answering: take over"
+            " +12.3 s  slave    master stopped answering: take over"
         );
-        assert_eq!(line(0.0, Who::Demo, "begins", true), "  +0.0 s  \x1b[1mdemo  \x1b[0m  begins");
+        assert_eq!(line(0.0, Who::Demo, "begins", true), "  +0.0 s  \x1b[1mdemo   \x1b[0m  begins");
     }
 
     #[test]
     fn an_event_that_is_heard_of_late_is_told_in_its_place() {
-        let timeline = Timeline::begin(true);
+        let timeline = Timeline::begin(true, SETTLING);
         let begun = timeline.0.begun;
         let at = |ms| begun + Duration::from_millis(ms);
         timeline.say_at(at(100), Who::Slave, "telephony is silent");

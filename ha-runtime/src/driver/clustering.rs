@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::report::Failure;
 
 /// Opens the cluster of a charter; the daemon's is [`crate::cluster::open`].
-pub(super) type Opener = Arc<dyn Fn(&Context, &Charter) -> Result<Box<dyn Cluster>, Failure> + Send + Sync>;
+pub(crate) type Opener = Arc<dyn Fn(&Context, &Charter) -> Result<Box<dyn Cluster>, Failure> + Send + Sync>;
 
 /// The alert's key.
 const ALERT: &str = "cluster";

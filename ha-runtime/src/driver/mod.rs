@@ -49,7 +49,8 @@ use crate::report::{Failure, Verdict};
 use crate::settings;
 use crate::telephony::{self, Brought};
 use checks::Checking;
-use clustering::{Clustering, Opener, Reopened};
+pub(crate) use clustering::Opener;
+use clustering::{Clustering, Reopened};
 use following::Following;
 pub use following::without_daemon as followers_without_daemon;
 use handover::Waiter;
@@ -133,7 +134,8 @@ pub async fn run(context: Context) -> Verdict {
     run_with(context, Arc::new(cluster::open)).await
 }
 
-async fn run_with(context: Context, opener: Opener) -> Verdict {
+/// The same with another cluster than the settings say.
+pub(crate) async fn run_with(context: Context, opener: Opener) -> Verdict {
     // from here on, before anything takes long: unhandled, it would end the engine
     let hangup = signal(SignalKind::hangup()).map_err(system)?;
     // one daemon a node; the lock lives as long as the process
