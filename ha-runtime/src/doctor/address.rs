@@ -3,22 +3,26 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ha_core::RoleConfig;
 use pnet::datalink::{self, NetworkInterface};
+use serde_json::Value;
 
 use super::{Check, heartbeat, read_text};
 use crate::cluster::Charter;
 use crate::cluster::gate::Gate;
 use crate::cluster::native::Key;
 use crate::context::Context;
-use crate::control;
+use crate::control::{self, Request};
 use crate::settings::{Cluster, ClusterKind};
 
 /// Where Asterisk's configuration is, and what says in it where it listens.
 const ASTERISK: &str = "/etc/asterisk";
 const BIND: [&str; 3] = ["bindaddr", "udpbindaddr", "bind"];
 const FILE_MAX: u64 = 1 << 20;
+/// How long the daemon may take to say how things are.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Nothing for a node that is in no such pair.
 pub(super) fn checks(context: &Context, role: &RoleConfig) -> Vec<Check> {
@@ -74,7 +78,43 @@ fn of_the_network(context: &Context, charter: &Charter) -> Vec<Check> {
     checks.extend(interface(&all, charter));
     let daemon = control::daemon_runs(&context.root);
     checks.extend(is_native.then(|| by_hand(&all, charter.address, daemon)));
+    if let Some(Ok(status)) = control::ask(&context.root, &Request::Status, ANSWER) {
+        checks.extend(of_the_thread(&status.json["cluster"]));
+    }
     checks
+}
+
+/// What the daemon says of the thread that renews, as `status` has it; nothing without a daemon.
+fn of_the_thread(facts: &Value) -> Vec<Check> {
+    let Some(real_time) = facts["real_time"].as_bool() else { return Vec::new() };
+    let locked = facts["locked"].as_bool().unwrap_or_default();
+    let hurry = match (real_time, locked) {
+        (true, true) => Check::ok(
+            "address-thread",
+            "the thread that renews is locked in memory and goes before all others",
+        ),
+        (false, _) => Check::warn(
+            "address-thread",
+            "the kernel does not let the thread that renews go before all others: a busy machine may lose the address",
+            "run the engine as root, outside a container that withholds CAP_SYS_NICE",
+        ),
+        (true, false) => Check::warn(
+            "address-thread",
+            "the engine is not locked in memory: a machine that swaps may lose the address",
+            "run the engine as root; `LimitMEMLOCK=infinity` in its unit where a limit is in force",
+        ),
+    };
+    let strangers = match facts["foreign_datagrams"].as_u64().unwrap_or_default() {
+        0 => Check::ok("address-strangers", "nobody without the key has spoken to this node's beats"),
+        count => Check::warn(
+            "address-strangers",
+            format!(
+                "{count} datagrams that nobody with this node's key has sealed came since the engine's start"
+            ),
+            "put the same secret into key_file on both nodes; if it is the same, find out who else sends to that port",
+        ),
+    };
+    vec![hurry, strangers]
 }
 
 /// Whether the kernel lets this process ask for the rules that keep the address closed.
@@ -263,6 +303,19 @@ mod tests {
         let found = examine(&place);
         assert_eq!(level(&found, "telephony-at-boot"), Level::Fail);
         assert_eq!(level(&found, "address-binding"), Level::Ok);
+    }
+
+    #[test]
+    fn a_thread_that_may_be_late_and_strangers_are_told() {
+        let of = |real_time: bool, locked: bool, strangers: u64| {
+            let facts = serde_json::json!({ "real_time": real_time, "locked": locked, "foreign_datagrams": strangers });
+            let found = of_the_thread(&facts);
+            ["address-thread", "address-strangers"].map(|id| level(&found, id))
+        };
+        assert_eq!(of(true, true, 0), [Level::Ok, Level::Ok]);
+        assert_eq!(of(false, true, 0), [Level::Warn, Level::Ok]);
+        assert_eq!(of(true, false, 3), [Level::Warn, Level::Warn]);
+        assert_eq!(of_the_thread(&Value::Null), []);
     }
 
     #[test]
