@@ -300,7 +300,7 @@ pub enum Refusal {
     AtHome,
     /// The other node could not serve.
     #[error(
-        "guard \"not ready\": the other node is {verdict:?} as its cluster says; it is lifted when that node is able to serve"
+        "guard \"not ready\": the other node is {verdict:?} as its cluster says; it is lifted when that node is able to serve, and has carried here what it holds newer"
     )]
     OtherNotReady {
         /// As the cluster says.

@@ -57,7 +57,7 @@ pub use kept::{Kept, OnChange};
 pub use lookout::Lookout;
 pub(crate) use lookout::Sight;
 pub use past::{Part, Past, past};
-pub(crate) use returning::{end_leftovers, owes, ran_by_hand, set_aside};
+pub(crate) use returning::{end_leftovers, look, owes, ran_by_hand, set_aside};
 pub(crate) use source::source;
 use switch::Switch;
 use work::Work;
@@ -102,7 +102,7 @@ pub fn tell(alerts: &AlertLine, job: &Job, ended: &Ended) {
             alerts.clear("replication-failed", "replication works again");
             fetch::tell_of_what_follows(alerts, report);
         }
-        Err(_) if job.waits(ended.how) => {}
+        Err(_) if ended.waits || job.waits(ended.how) => {}
         Err(failure) => alerts.raise("replication-failed", &format!("Slave replication failed: {failure}")),
     }
 }
@@ -186,7 +186,7 @@ pub async fn run(
     if verdict.is_ok() {
         how = Replicated::Done { generation };
     }
-    Ended { verdict, how, took: clock.elapsed(), set_aside: SetAside::AsBefore }
+    Ended { verdict, how, took: clock.elapsed(), set_aside: SetAside::AsBefore, waits: false }
 }
 
 type PartOutcome = (&'static str, Verdict);

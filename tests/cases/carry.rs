@@ -150,7 +150,8 @@ fn messages_left_on_both_nodes_survive_every_way_there_and_back() {
 
 #[test]
 fn what_was_left_on_the_standby_is_not_overwritten_after_the_planned_way_back() {
-    let settings = Settings::sark().fast_lease().with("", "preset", "\"seed\"");
+    let settings =
+        Settings::sark().fast_lease().with("cluster", "kind", "\"native\"").with("", "preset", "\"seed\"");
     let Some(pair) = Pair::sark().settings(settings).up() else { return };
     let (primary, standby) = (Host::Master, Host::Slave);
     serves(&pair, primary);

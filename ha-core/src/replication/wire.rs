@@ -380,11 +380,13 @@ pub enum ErrorKind {
     Partial,
     /// Frames in an order that makes no sense.
     Protocol,
+    /// It does not serve, and nothing is carried to such a one.
+    Passive,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of its number on the wire.
-    pub const ALL: [ErrorKind; 12] = [
+    pub const ALL: [ErrorKind; 13] = [
         ErrorKind::Mismatch,
         ErrorKind::NotSlave,
         ErrorKind::Active,
@@ -397,12 +399,17 @@ impl ErrorKind {
         ErrorKind::Cancelled,
         ErrorKind::Partial,
         ErrorKind::Protocol,
+        ErrorKind::Passive,
     ];
 
     /// Whether a guard refused (exit code 3), rather than something failed.
     pub fn is_refusal(self) -> bool {
         match self {
-            ErrorKind::NotSlave | ErrorKind::Active | ErrorKind::Stale | ErrorKind::NotAccepted => true,
+            ErrorKind::NotSlave
+            | ErrorKind::Active
+            | ErrorKind::Stale
+            | ErrorKind::NotAccepted
+            | ErrorKind::Passive => true,
             ErrorKind::Mismatch
             | ErrorKind::Busy
             | ErrorKind::Corrupt

@@ -45,6 +45,9 @@ impl Kept {
         let (document, damage) = match read_sealed(&directory.join("base.json")) {
             Ok(document) => (document.unwrap_or_default(), None),
             Err(damage @ (StateError::Torn { .. } | StateError::Foreign { .. })) => {
+                tracing::warn!(
+                    "{damage}: what both nodes had is not known, so that nothing counts as deleted"
+                );
                 (Document::default(), Some(damage))
             }
             Err(error) => return Err(error),

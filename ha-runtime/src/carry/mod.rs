@@ -1,7 +1,7 @@
 //! Carrying what a returning node holds newer to the node that serves, whose telephony runs meanwhile.
 //!
-//! [`ha_core::voicemail`] and [`ha_core::carry`] decide; this does it, on both nodes' disks. The returning node `give`s, the
-//! serving one `take`s:
+//! [`ha_core::voicemail`] and [`ha_core::carry`] decide; this does it, on both nodes' disks. The returning node gives, the
+//! serving one takes:
 //!
 //! 1. The serving node opens a [`Receiver`], which first finishes what an earlier one was killed in.
 //! 2. The returning node offers its [`Spool`](ha_core::voicemail::Spool), from [`scan`]; [`Receiver::offer`] answers with the plan.

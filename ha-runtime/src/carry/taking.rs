@@ -153,7 +153,7 @@ impl<S: Read + Write + AsFd> Taking<'_, S> {
         };
         let Offered { spool: mine, base } = list.read().or_else(|why| no(ErrorKind::Protocol, why))?;
         accept(&holding.tree, &mine)?;
-        self.host.serves().or_else(|why| no(ErrorKind::NotAccepted, why))?;
+        self.host.serves().or_else(|why| no(ErrorKind::Passive, why))?;
         let directory = self.host.directory(&holding.tree);
         let (receiver, plan) = match holding.carried {
             Carried::Nothing => {
@@ -180,7 +180,7 @@ impl<S: Read + Write + AsFd> Taking<'_, S> {
             return no(ErrorKind::Protocol, CarryError::NoStep(index).to_string());
         };
         let left = *contents.get(index).ok_or(CarryError::NoStep(index))?;
-        self.host.serves().or_else(|why| no(ErrorKind::NotAccepted, why))?;
+        self.host.serves().or_else(|why| no(ErrorKind::Passive, why))?;
         let mut arriving = Arriving { link: &mut *self.link, left, open: false };
         let done = match receiver {
             Some(receiver) => receiver.step(index, &mut arriving)?,

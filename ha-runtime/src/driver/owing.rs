@@ -6,7 +6,6 @@ use tokio::sync::mpsc;
 
 use super::{Driver, Message};
 use crate::context::Context;
-use crate::node_state;
 use crate::replicate;
 use crate::report::Failure;
 
@@ -18,7 +17,7 @@ pub(super) fn look(context: &Context) -> Result<Option<Input>, Failure> {
         return Ok(None);
     }
     let by_hand = replicate::copying(context)?.by_hand_only.is_some();
-    let now = node_state::now(context)?;
+    let now = replicate::look(context)?;
     Ok(Some(Input::Owes { generation: now.generation, owes: now.owes && !by_hand }))
 }
 
@@ -49,8 +48,10 @@ impl Driver {
 
     /// This node stands by in another way, or serves: what is owed may be another matter.
     pub(super) fn look_again_what_is_owed(&self) {
-        let (context, to_self) = (self.context.clone(), self.to_self.clone());
-        tokio::task::spawn_blocking(move || tell(&context, &to_self));
+        if self.context.settings.replication.flow.is_pull() {
+            let (context, to_self) = (self.context.clone(), self.to_self.clone());
+            tokio::task::spawn_blocking(move || tell(&context, &to_self));
+        }
     }
 }
 

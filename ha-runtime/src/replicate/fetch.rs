@@ -12,6 +12,7 @@ use chrono::Utc;
 use ha_core::event::Replicated;
 use ha_core::replication::admission::Receiver;
 use ha_core::replication::copying::Copied;
+use ha_core::replication::wire::ErrorKind;
 use serde_json::json;
 
 use super::afterwards::{self, Done};
@@ -21,7 +22,7 @@ use super::returning::{self, StandingBy};
 use super::{Ended, Job, Kept, LOCK_PATIENCE, SetAside, copying, counterpart, past};
 use crate::carry::{CarryError, Given};
 use crate::context::Context;
-use crate::driver::AlertLine;
+use crate::driver::{AlertLine, Notes};
 use crate::line::blocking;
 use crate::lock::Lock;
 use crate::node_state;
@@ -48,10 +49,12 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                 how: Replicated::Done { generation: 0 },
                 took: clock.elapsed(),
                 set_aside: SetAside::AsBefore,
+                waits: false,
             });
         }
         let aside = returning::set_aside(&context).unwrap_or_default();
         let fetched = fetch(&context, &kept, &job);
+        let waits = matches!(&fetched, Err(Missed { waits: true, .. }));
         let (how, number, sources, verdict): (_, _, _, Verdict) = match fetched {
             Ok(Fetched { generation, brought, told: Told { outcome, number, sources } }) => {
                 let verdict = Verdict::from(outcome).map(|report| with_what_was_carried(report, brought));
@@ -63,10 +66,10 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                     verdict,
                 )
             }
-            Err(failure) => (Replicated::Failed, None, BTreeMap::new(), Err(failure)),
+            Err(Missed { failure, .. }) => (Replicated::Failed, None, BTreeMap::new(), Err(failure)),
         };
         let verdict = if job.dry_run { verdict } else { follow(&context, &sources, verdict) };
-        if !job.dry_run {
+        if !job.dry_run && !waits {
             let mut past = past(&context).unwrap_or_default();
             past.files.note(began, &verdict);
             // it is one of the files, and comes with all of them or not at all
@@ -80,7 +83,7 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
             }
         }
         let set_aside = returning::more_aside(&context, &aside);
-        Ok(Ended { verdict, how, took: clock.elapsed(), set_aside })
+        Ok(Ended { verdict, how, took: clock.elapsed(), set_aside, waits })
     });
     work.await.unwrap_or_else(Ended::not_begun)
 }
@@ -92,8 +95,21 @@ struct Fetched {
     told: Told,
 }
 
+/// Why nothing was fetched.
+struct Missed {
+    failure: Failure,
+    /// See [`Ended::waits`].
+    waits: bool,
+}
+
+impl From<Failure> for Missed {
+    fn from(failure: Failure) -> Missed {
+        Missed { failure, waits: false }
+    }
+}
+
 /// Carries what this node holds newer, if it may; then fetches, and remembers what both nodes have then.
-fn fetch(context: &Context, kept: &Kept, job: &Job) -> Result<Fetched, Failure> {
+fn fetch(context: &Context, kept: &Kept, job: &Job) -> Result<Fetched, Missed> {
     // before anything is looked at: what becomes of this node from here on is another time
     let time = StandingBy::now(context)?;
     let now = may_fetch(context, job.peer)?;
@@ -123,18 +139,30 @@ fn fetch(context: &Context, kept: &Kept, job: &Job) -> Result<Fetched, Failure> 
     Ok(Fetched { generation: now.generation, brought, told })
 }
 
-fn carry(context: &Context, kept: &Kept, source: &Source, time: &StandingBy) -> Result<Given, Failure> {
+fn carry(context: &Context, kept: &Kept, source: &Source, time: &StandingBy) -> Result<Given, Missed> {
     let carried = source
         .stream()
         .map_err(|error| CarryError::Link(SyncError::Cut(error)))
         .and_then(|stream| returning::carry(context, stream, time, &mut kept.seen()));
+    if let Ok(Given { carried, aside }) = &carried
+        && carried + aside > 0
+        && let Ok(notes) = Notes::open(context)
+    {
+        let text = format!(
+            "{carried} messages and files of this node were carried to the other one, {aside} were set aside"
+        );
+        notes.note("carry", &text);
+    }
     carried.map_err(|error| {
         let Failure { blame, message } = match &error {
             CarryError::Link(error) => source.explain(error),
             error => Failure::environment(error),
         };
         let guard = "guard \"carry\": what this node holds newer is carried to the other one before anything is fetched";
-        Failure { blame, message: format!("{guard}, which failed: {message}; nothing was changed here") }
+        let message = format!("{guard}, which failed: {message}; nothing was changed here");
+        let waits =
+            matches!(error, CarryError::Link(SyncError::Remote { kind: ErrorKind::Passive, .. }));
+        Missed { failure: Failure { blame, message }, waits }
     })
 }
 

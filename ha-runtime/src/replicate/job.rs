@@ -48,6 +48,8 @@ pub struct Ended {
     pub took: Duration,
     /// What this node held newer and was not carried.
     pub set_aside: SetAside,
+    /// Nothing failed: what this node holds newer waits until the other one serves.
+    pub waits: bool,
 }
 
 /// What a node that returned keeps beside, of things that the serving one does not have.
@@ -65,7 +67,7 @@ impl Ended {
     /// Before anything was attempted, or not as it should.
     pub(crate) fn not_begun(failure: Failure) -> Ended {
         let (how, set_aside) = (Replicated::Failed, SetAside::AsBefore);
-        Ended { verdict: Err(failure), how, took: Duration::ZERO, set_aside }
+        Ended { verdict: Err(failure), how, took: Duration::ZERO, set_aside, waits: false }
     }
 }
 

@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use ha_core::Role;
 use ha_core::carry::Carried;
 use ha_core::event::Record;
+use ha_core::replication::admission::Receiver as Receiving;
 use ha_core::replication::flow::Flow;
 use ha_core::replication::listing::Side;
 use ha_core::replication::wire::Frame;
@@ -95,6 +96,17 @@ pub(crate) fn owes(context: &Context, role: Role, record: Option<&Record>) -> Re
         }
         Err(error @ (StateError::Io { .. } | StateError::Stalled { .. })) => Err(Failure::environment(error)),
     }
+}
+
+/// What is known of this node, with what it owes. One that owes nothing has that written down for this time of standing by:
+/// whatever comes after it is told from it, also when nothing was ever fetched.
+pub(crate) fn look(context: &Context) -> Result<Receiving, Failure> {
+    let time = StandingBy::now(context)?;
+    let now = node_state::now(context)?;
+    if !now.owes && !now.active && time.since.is_some() && now.flow.reaches(now.role) {
+        time.clear(context)?;
+    }
+    Ok(now)
 }
 
 /// Telephony ran here although the record does not say so: somebody started it by hand.

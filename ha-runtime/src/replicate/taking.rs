@@ -28,7 +28,7 @@ pub(super) fn take_in<S: Read + Write + AsFd>(
     let (here, lock) = match Here::open(context) {
         Ok(opened) => opened,
         Err(Failure { blame, message }) => {
-            let kind = if blame == Blame::Guard { ErrorKind::NotAccepted } else { ErrorKind::Failed };
+            let kind = if blame == Blame::Guard { ErrorKind::Passive } else { ErrorKind::Failed };
             link.send(&Frame::Error { kind, message })?;
             link.flush()?;
             return Ok(None);

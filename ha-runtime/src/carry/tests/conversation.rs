@@ -199,6 +199,10 @@ fn killed_everywhere(end: &str, least: usize) {
     loop {
         let pair = Pair::parted();
         let whole = run(&pair, end, deaths);
+        let rests =
+            files(&pair.theirs.dir).iter().any(|name| name.contains(".lock") || name.contains("placing"));
+        let is_seen = Receiver::left_something(&pair.theirs.tree(), &pair.theirs.dir.join("state")).unwrap();
+        assert!(is_seen || !rests, "killed at {deaths}: nobody would end it when the engine starts");
         // the next one may be killed, too
         if deaths % 3 == 0 {
             run(&pair, end, deaths % 7);

@@ -354,7 +354,8 @@ fn a_node_that_returns_carries_what_it_holds_newer_before_it_fetches() {
     pair.message("slave", "601/INBOX/msg0003", 5);
     pair.serves("master");
     pair.message("master", "601/INBOX/msg0003", 6);
-    fs::remove_file(pair.path("slave", "var/lib/pbx-ha/carry/cleared.json")).unwrap();
+    // what was written down cannot be read: it may have served since
+    pair.write("slave", "var/lib/pbx-ha/carry/cleared.json", "torn");
     assert!(pair.owes("slave"));
     let report = pair.fetch("slave");
     assert_eq!((&report["carried"]["carried"], &report["carried"]["set_aside"]), (&1.into(), &0.into()));
@@ -369,8 +370,16 @@ fn a_node_that_returns_carries_what_it_holds_newer_before_it_fetches() {
 fn nothing_is_fetched_while_what_is_newer_here_cannot_be_carried() {
     let Some(pair) = parted() else { return };
     fs::remove_file(pair.path("slave", "run/example.pid")).unwrap();
+    // killed while it took something in, with a folder locked
+    let stage = pair.path("master", "srv/voicemail/.pbx-ha-stage-carry");
+    let lock = pair.path("master", "srv/voicemail/default/601/INBOX/.lock");
+    fs::create_dir(&stage).unwrap();
+    fs::set_permissions(&stage, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(stage.join("lock.1"), "default/601/INBOX").unwrap();
+    fs::hard_link(stage.join("lock.1"), &lock).unwrap();
     let said = pair.refused("master");
     assert!(said.contains("guard \"carry\"") && said.contains("guard \"passive\""), "{said}");
+    assert!(!lock.exists() && !stage.exists(), "what was left over is ended first");
     pair.serves("slave");
     pair.write("slave", "etc/example/copying", "nonsense");
     let output = pair.run("master", &["replicate"]);

@@ -104,7 +104,7 @@ fn a_restricted_key_starts_the_fixed_words_and_nothing_else() {
     let ending = ssh.open_command(Word::Agent, "cat /etc/passwd".into()).unwrap().finish(PATIENCE).unwrap();
     assert_eq!(
         ending.to_string(),
-        "status 2: this key starts `agent`, `relay` or `source` only, not \"/etc/passwd\""
+        "status 2: this key starts `agent`, `relay`, `source` or `lookout` only, not \"/etc/passwd\""
     );
     let mut relay = ssh.open(Word::Relay).unwrap();
     std::io::Write::write_all(&mut relay, b"10.0.0.1 5432\n").unwrap();
