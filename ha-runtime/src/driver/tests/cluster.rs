@@ -178,8 +178,8 @@ fn place(role: Role) -> Place {
     let start = "sleep 600 >/dev/null 2>&1 & echo $! >$R/run/example.pid; echo start >>$R/log";
     place.program("pbx-start", start);
     // as systemd does, it waits for the end
-    let stop = "read -r p <$R/run/example.pid && kill $p || exit; echo stop >>$R/log
-        while [ -e /proc/$p ] && ! grep -q '^State:.Z' /proc/$p/status; do sleep 0.01; done";
+    let stop = "read -r p <$R/run/example.pid; kill $p; echo stop >>$R/log
+        while [ -n \"$p\" ] && [ -e /proc/$p ] && ! grep -q '^State:.Z' /proc/$p/status; do sleep 0.01; done";
     place.program("pbx-stop", stop);
     place.program("pbx-status", "kill -0 $(cat $R/run/example.pid)");
     place

@@ -77,7 +77,9 @@ fn an_installed_key_opens_nothing_but_the_fixed_words() {
     let answer = ssh.open_command(Word::Agent, "touch /tmp/nothing; sh".into()).unwrap();
     let ending = answer.finish(PATIENCE).unwrap();
     assert!(
-        ending.to_string().starts_with("status 2: this key starts `agent`, `relay`, `source` or `lookout` only"),
+        ending
+            .to_string()
+            .starts_with("status 2: this key starts `agent`, `relay`, `source` or `lookout` only"),
         "{ending}"
     );
 
