@@ -40,18 +40,21 @@ impl Driver {
 impl Driver {
     /// Whether a failback could be asked for from here: a master that is able, and stands by for a slave that serves.
     pub(super) fn may_fetch(&self) -> bool {
-        let (status, standing) = (self.node.status(), self.standing());
+        let status = self.node.status();
         self.shares_an_address()
             && self.node.role().role() == Role::Master
             && status.address_held == Some(false)
             && status.peer == Heard::Up
-            && standing.able
-            && !standing.carrying
+            && self.standing().able
     }
 
     /// Failback, asked of the master: some clusters bring the address. Any other way is the slave's, and refused here.
     pub(super) fn fetch(&mut self, answer: oneshot::Sender<Verdict>) {
-        if self.clustering.fetch() {
+        if self.standing().carrying {
+            let text = "guard \"carry\": what this node holds newer has not been carried to the one that serves; it is lifted \
+                        when it has been (`owes` in `status --json`), and by `failback` on that node";
+            let _ = answer.send(Err(Failure::guard(text)));
+        } else if self.clustering.fetch() {
             tracing::info!("failback: the cluster was asked for the address");
             self.waiters.push(Waiter::new(Wish::Telephony(ServiceState::Running), answer));
         } else {

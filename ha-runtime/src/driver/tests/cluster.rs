@@ -423,7 +423,9 @@ fn a_script_of_the_cluster_brings_the_address_and_waits_until_telephony_has_stop
 
 #[test]
 fn a_master_that_stands_by_fetches_the_address_where_the_cluster_can() {
-    let (place, hand) = (place(Role::Master), Hand::new());
+    let (mut place, hand) = (place(Role::Master), Hand::new());
+    // one that fetches data would have to carry what it holds newer first
+    place.context.settings.replication.flow = ha_core::replication::flow::Flow::FromMaster;
     place.run_with(hand.opener());
     hand.says(false, Heard::Up);
     wait("the other node has it", || place.status()["address"]["held"] == false);
