@@ -52,6 +52,17 @@ impl Drop for AsteriskRoot {
     }
 }
 
+/// Phones, which end with this.
+pub(crate) struct Phones(Child);
+
+impl Drop for Phones {
+    fn drop(&mut self) {
+        // sipp is a child of `timeout`, which hands on what can be heard
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
 /// Phones that do what the scenario says, one after the other and so many a second, for a quarter of an hour at
 /// most; what they say of it is in the client's mailbox, in `log`.
 pub(crate) fn phones(
@@ -61,7 +72,7 @@ pub(crate) fn phones(
     rate: usize,
     log: &str,
     more: &[&str],
-) -> Child {
+) -> Phones {
     let csv = lab.mailbox(Host::Client, "phones.csv");
     let phones =
         (1000..1000 + PHONES).map(|phone| format!("{phone};[authentication username={phone} password=pw]\n"));
@@ -72,7 +83,7 @@ pub(crate) fn phones(
     let (to, own, rate) = (to.to_string(), Host::Client.address().to_string(), rate.to_string());
     let begin = ["timeout", "-k", "1", "900", "sipp", &to, "-sf", &scenario, "-inf", &csv, "-i", &own];
     let rest = ["-l", "2000", "-r", &rate, "-m", "100000", "-trace_logs", "-log_file", &log, "-nd"];
-    lab.spawn_in_network(Host::Client, &[&begin, more, &rest].concat())
+    Phones(lab.spawn_in_network(Host::Client, &[&begin, more, &rest].concat()))
 }
 
 /// What the phones have said: when, which phone, and a word.
@@ -120,7 +131,7 @@ fn phones_of_a_real_asterisk_move_to_the_slave_and_back() {
 
     let begin = Moment::now();
     let places = ["-key", "primary", "10.77.0.11", "-key", "backup", "10.77.0.12", "-key", "expires", "60"];
-    let mut sipp = phones(&pair.lab, Host::Master.address(), "phone.xml", PHONES / 2, "phone.log", &places);
+    let sipp = phones(&pair.lab, Host::Master.address(), "phone.xml", PHONES / 2, "phone.log", &places);
     wait::until("all phones are at the master", seconds(20.0), || all_at(&pair, begin, "primary"));
 
     let crash = pair.lab.crash(Host::Master);
@@ -135,7 +146,5 @@ fn phones_of_a_real_asterisk_move_to_the_slave_and_back() {
         all_at(&pair, handed_back, "primary")
     });
     pair.await_peace(seconds(20.0));
-    // sipp is ended with its network at the latest
-    let _ = sipp.kill();
-    let _ = sipp.wait();
+    drop(sipp);
 }

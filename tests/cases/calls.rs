@@ -1,13 +1,12 @@
 //! Calls to the address of a pair, answered by Asterisk 16 as Debian has it: with its own unit, and ours, under systemd.
 
 use std::path::Path;
-use std::process::Child;
 use std::time::Duration;
 
 use ha_tests::wait::{self, seconds};
 use ha_tests::{Host, Moment, Pair, Settings, Status, VIP, VipWatch};
 
-use crate::asterisk::{self, AsteriskRoot};
+use crate::asterisk::{self, AsteriskRoot, Phones};
 use crate::long;
 
 /// What the phones say of their calls.
@@ -30,8 +29,9 @@ const SEVEN_STARTS: &str = "n=0
 
 /// A pair, and phones that call.
 struct Site {
+    // ended before their network is
+    _sipp: Phones,
     pair: Pair,
-    sipp: Child,
     _root: AsteriskRoot,
 }
 
@@ -59,7 +59,7 @@ impl Site {
         pair.start_daemon(Host::Master);
         pair.start_daemon(Host::Slave);
         let sipp = asterisk::phones(&pair.lab, VIP, "call.xml", RATE, LOG, &[]);
-        let site = Site { pair, sipp, _root: root };
+        let site = Site { _sipp: sipp, pair, _root: root };
         site.serves(Host::Master);
         site.stands_by(Host::Slave);
         site.answers_since(Moment::now());
@@ -144,14 +144,6 @@ impl Site {
     /// What systemd itself does with Asterisk's unit.
     fn shown(&self, host: Host) -> String {
         show(&self.pair, host, "ActiveState NRestarts")
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        // it is ended with its network at the latest
-        let _ = self.sipp.kill();
-        let _ = self.sipp.wait();
     }
 }
 
