@@ -191,7 +191,8 @@ fn a_new_user_of_sark_sees_the_real_address_move_and_a_program_gets_one_document
     in_order(&events.join("\n"), &ONE_ADDRESS);
     let measured = |key: &str| document["measured"][key].as_f64().unwrap();
     assert!(measured("taken_seconds") > 0.0);
-    assert!(measured("nobody_answered_seconds") >= measured("taken_seconds"));
+    // asked by another one, every so many milliseconds
+    assert!(measured("nobody_answered_seconds") >= measured("taken_seconds") - 0.1);
     assert!(measured("phones_seconds") >= measured("taken_seconds"));
     assert!(measured("handover_seconds") > 0.0);
     assert_eq!(measured("both_answered_seconds"), 0.0);

@@ -48,6 +48,7 @@ pub(crate) fn of(conf: Option<&str>) -> Result<Copying, NotSaid> {
     Ok(Copying {
         by_hand_only: (conf.shared.synch == Synch::Loose).then(|| format!("HASYNCH is LOOSE in {PATH}")),
         datasets: [database].into_iter().chain(trees).chain([voicemail]).collect(),
+        ssh_port: Some(conf.ssh_port),
         locking: Some(format!("{}/asterisk.conf", conf.asterisk.trim_end_matches('/'))),
         after_messages: Some(Command {
             argv: RELOAD.map(str::to_owned).to_vec(),
@@ -92,7 +93,7 @@ mod tests {
                 "/var/spool/asterisk/voicemail"
             ]
         );
-        assert_eq!(copying.by_hand_only, None);
+        assert_eq!((copying.by_hand_only, copying.ssh_port), (None, Some(22)));
         assert_eq!(copying.afterwards.unwrap().argv, ["/opt/sark/scripts/srkgenAst"]);
     }
 

@@ -1,7 +1,7 @@
 //! What `configure` makes of `/etc/asha.conf` and of what it was told: the address and the names of a pair.
 
 use ha_core::distribution::{ShareError, Shared, Wish};
-use ha_core::{PeerAddress, RoleConfig};
+use ha_core::{PeerAddress, RoleConfig, RoleError};
 
 use crate::asha_conf::{self, AshaConf, CLUSTER_IP, NODE_NAME, PRIMARY_NODE, STANDBY_NODE, is_node_name};
 
@@ -30,7 +30,16 @@ pub(crate) fn share(
         ));
     };
     if let Err(error) = PeerAddress::new(ip) {
-        return refuse(format!("--cluster-ip {ip}: {error}: give a free address of the phones' network"));
+        let why = match error {
+            RoleError::UnusableAddress { why, .. } => why.to_owned(),
+            other => other.to_string(),
+        };
+        return refuse(format!("--cluster-ip {ip}: {why}: give a free address of the phones' network"));
+    }
+    if ip.is_ipv4() != peer.is_ipv4() {
+        return refuse(format!(
+            "--cluster-ip {ip} is of another version of IP than the nodes' addresses: give a free one beside {peer}"
+        ));
     }
     if ip == peer {
         return refuse(format!(

@@ -1,9 +1,12 @@
 //! A role change as a whole: checked, performed or undone, and recorded.
 
+use std::net::IpAddr;
+
 use ha_core::distribution::{Shared, Wish};
 use ha_core::effect::OnFailure;
 use ha_core::event::Record;
 use ha_core::{Effect, Profile, Role, RoleChange, RoleConfig};
+use pnet::ipnetwork::IpNetwork;
 use serde_json::json;
 
 use crate::addresses;
@@ -110,6 +113,26 @@ fn failback(context: &Context, wanted: &RoleRequest) -> Result<Option<Effect>, F
     Ok(Some(Effect::WriteFile { path: format!("/{}", below.display()), content, mode: 0o644 }))
 }
 
+/// Refuses an address that is taken, or that nobody can have.
+fn free(address: IpAddr, networks: &[IpNetwork]) -> Result<(), Failure> {
+    for network in networks {
+        // alone it is the engine that has put it there
+        let alone = network.prefix() == if address.is_ipv4() { 32 } else { 128 };
+        if network.ip() == address && !alone {
+            return Err(Failure::usage(format!(
+                "--cluster-ip {address} is this machine's own address: the pair needs a third, free one beside the nodes'"
+            )));
+        }
+        let reserved = network.is_ipv4() && network.prefix() < 31 && network.contains(address);
+        if reserved && [network.network(), network.broadcast()].contains(&address) {
+            return Err(Failure::usage(format!(
+                "--cluster-ip {address} is no host's address in {network}: give a free one of that network"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// A hook with the address in its words. What fails is told and takes no role back: it is not the engine's.
 pub(crate) fn hook(argv: &[String], address: &str, timeout: std::time::Duration) -> Effect {
     let argv = argv.iter().map(|word| word.replace("{cluster_ip}", address)).collect();
@@ -129,6 +152,9 @@ fn effects(
     known(context.profile(), wanted)?;
     let settings = &context.settings;
     let shared = shared(context, &wanted.shared, to)?;
+    if let Some(address) = shared.as_ref().and_then(|shared| shared.cluster_ip) {
+        free(address, &addresses::own())?;
+    }
     let mut effects = context.distribution.apply_role(&RoleChange {
         from,
         to,
@@ -266,6 +292,25 @@ pub fn report(role: &RoleConfig, notes: String) -> Report {
 mod tests {
     use super::*;
     use Role::{Disabled, Master, Slave};
+
+    #[test]
+    fn the_shared_address_is_a_third_one_that_a_host_can_have() {
+        let networks: Vec<IpNetwork> =
+            ["127.0.0.1/8", "192.0.2.2/24", "2001:db8::2/64"].map(|network| network.parse().unwrap()).into();
+        let refusal =
+            |address: &str| free(address.parse().unwrap(), &networks).map_err(|failure| failure.message);
+        for address in ["192.0.2.2", "2001:db8::2"] {
+            assert!(refusal(address).unwrap_err().contains("this machine's own address"), "{address}");
+        }
+        for address in ["192.0.2.0", "192.0.2.255"] {
+            assert!(refusal(address).unwrap_err().contains("no host's address in 192.0.2.2/24"), "{address}");
+        }
+        for address in ["192.0.2.100", "2001:db8::100", "198.51.100.1"] {
+            assert_eq!(refusal(address), Ok(()), "{address}");
+        }
+        let held = ["192.0.2.100/32".parse().unwrap()];
+        assert!(free("192.0.2.100".parse().unwrap(), &held).is_ok(), "the engine has put it there");
+    }
 
     fn restarts(profile: &Profile, restart_services: bool) -> Vec<(Role, Role, String)> {
         let wanted = RoleRequest { restart_services, resync: true, ..RoleRequest::default() };

@@ -43,7 +43,7 @@ use ha_core::{Role, RoleConfig};
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::driver::AlertLine;
+use crate::driver::{AlertLine, stale};
 use crate::line::{Line, Ready, Wanted, blocking, willing};
 use crate::lock::Lock;
 use crate::node_state;
@@ -57,7 +57,7 @@ pub use kept::{Kept, OnChange};
 pub use lookout::Lookout;
 pub(crate) use lookout::Sight;
 pub use past::{Part, Past, past};
-pub(crate) use returning::{end_leftovers, look, owes, ran_by_hand, set_aside};
+pub(crate) use returning::{end_leftovers, look, owes, ran_past_the_record, set_aside};
 pub(crate) use source::source;
 use switch::Switch;
 use work::Work;
@@ -101,6 +101,7 @@ pub fn tell(alerts: &AlertLine, job: &Job, ended: &Ended) {
         Ok(report) => {
             alerts.clear("replication-failed", "replication works again");
             fetch::tell_of_what_follows(alerts, report);
+            stale::fetched(alerts);
         }
         Err(_) if ended.waits || job.waits(ended.how) => {}
         Err(failure) => alerts.raise("replication-failed", &format!("Slave replication failed: {failure}")),

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::db;
 use crate::far::{Child, Far, FarEnd, FarStream, Word};
 use crate::relay::Server;
+use crate::replicate;
 use crate::report::Failure;
 use crate::settings::Transport;
 use crate::ssh::{Ssh, SshTarget};
@@ -20,6 +21,9 @@ use crate::ssh::{Ssh, SshTarget};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which the far end is asked for a sign of life; a cut is noticed after three times that.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// What `[ssh] port` is unless it is set.
+const DEFAULT_PORT: u16 = 22;
 
 /// How the other node is reached.
 #[derive(Debug, Clone, Default)]
@@ -34,10 +38,13 @@ pub enum Way {
 /// Where the other node's sshd is.
 pub fn ssh_target(context: &Context, peer: IpAddr) -> SshTarget {
     let ssh = &context.settings.ssh;
+    // of the two the PBX's own file is the one that its administrators know; what it cannot say others tell
+    let said = replicate::copying(context).ok().and_then(|copying| copying.ssh_port);
+    let port = said.filter(|_| ssh.port == DEFAULT_PORT).unwrap_or(ssh.port);
     SshTarget {
         user: ssh.user.clone(),
         host: peer,
-        port: ssh.port,
+        port,
         key: ssh.key.clone(),
         known_hosts: ssh.known_hosts.clone(),
         command: ssh.agent.clone(),

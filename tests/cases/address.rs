@@ -63,8 +63,10 @@ fn an_engine_that_is_killed_or_frozen_never_has_two_nodes_answer() {
             until_the_slave_answers(watch, begin)
         };
         moved_within(&answers, begin, seconds(2.5));
-        let holdings = answers.holdings(Probe::Ping);
-        assert!(holdings.len() <= 2, "it moved more than once: {holdings:?}");
+        let mut holders: Vec<Host> = answers.holdings(Probe::Ping).iter().map(|holding| holding.by).collect();
+        // a pause of the same node is no move
+        holders.dedup();
+        assert!(holders.len() <= 2, "it moved more than once: {holders:?}\n{answers}");
     }
 }
 

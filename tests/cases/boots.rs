@@ -38,8 +38,9 @@ fn who_served_last_serves_after_a_power_cut_whatever_an_older_disk_says() {
     // the primary is back first, and hears nobody: it waits for who may have served after it
     power_cut(&pair);
     pair.boot(Host::Master);
-    pass(seconds(4.0));
-    let answers = watch.so_far().since(Moment::now() - seconds(3.0));
+    // longer than an engine waits that was started anew on a machine that was not
+    pass(seconds(8.0));
+    let answers = watch.so_far().since(Moment::now() - seconds(7.0));
     assert_eq!(answers.to(Probe::Ping).count(), 0, "{answers}");
     pair.boot(Host::Slave);
     comes_to_serve(&pair, &watch, Host::Slave, seconds(20.0));

@@ -66,6 +66,7 @@ fn a_crash_of_asterisk_and_one_of_the_whole_node_move_address_and_telephony() {
     serves(Host::Master);
 }
 
+/// Where no systemd clears up after it: the packaged unit stops Asterisk then, because nobody knows when the next engine comes.
 #[test]
 fn an_engine_that_is_killed_and_started_anew_in_time_leaves_telephony_alone() {
     let Some(pair) = Pair::sark().up() else { return };

@@ -313,9 +313,10 @@ impl Native {
         }
     }
 
-    /// Whether it is said where the address is. An engine that was started anew, be it after a crash, gets the address back
-    /// within moments if it is this node's; nobody is told before that it is not here, or telephony that still runs would be
-    /// stopped for those moments. It ends when either node has the address, or when it would have come.
+    /// Whether it is said where the address is. An engine that was started anew beside another node gets the address back
+    /// within moments if it is this node's; nobody is told before that it is not here, or telephony that still runs (nothing has
+    /// stopped it where no unit does) would be stopped for those moments. It ends when either node has the address, or when it
+    /// would have come from a node that is there.
     fn has_settled(&self, now: Stamp) -> bool {
         let holds = |act| matches!(act, Act::Holds | Act::Offers);
         let there = self.peer.is_some_and(|peer| holds(peer.beat.act));
@@ -504,7 +505,7 @@ impl Native {
     }
 
     /// How long silence must last before the other node's lease has run out: the larger of both nodes' sums.
-    fn wait(&self) -> Duration {
+    pub fn wait(&self) -> Duration {
         let theirs = self.peer.map_or(Duration::ZERO, |peer| peer.beat.wait);
         self.own_wait().max(theirs)
     }

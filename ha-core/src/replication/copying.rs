@@ -13,6 +13,8 @@ pub struct Copying {
     pub by_hand_only: Option<String>,
     /// What is copied. None twice; a database may lie inside a tree, which then leaves it out.
     pub datasets: Vec<Copied>,
+    /// Where sshd listens on the other node, as the PBX's file has it.
+    pub ssh_port: Option<u16>,
     /// What is run on the receiving node after something of it changed.
     pub afterwards: Option<Command>,
     /// Asterisk's own `asterisk.conf`, which says how it locks a mailbox (`lockmode`), where messages are [`Carried`].

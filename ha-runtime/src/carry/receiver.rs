@@ -106,6 +106,8 @@ impl Receiver {
                 base
             }
         };
+        // a disk that is new, or another machine: nobody has deleted all of that
+        let base = if theirs == Spool::default() { Base::default() } else { base };
         let plan = plan(&base, &mine, &theirs).limited_to(carried, &mine);
         Ok(&self.offered.insert((mine, plan)).1)
     }

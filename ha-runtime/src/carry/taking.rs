@@ -58,21 +58,23 @@ pub(crate) trait TakingHost {
     fn serves(&self) -> Result<(), String>;
 }
 
-/// Answers until something else than carrying is asked for: that; `None`: nothing is any more. Also how many messages came.
+/// Answers until something else than carrying is asked for: that; `None`: nothing is any more. `placed` counts the messages
+/// that came, also when it ends with an error.
 ///
 /// A refusal is said and ends the conversation: the other node begins it anew.
 pub(crate) fn take<S: Read + Write + AsFd>(
     link: &mut Link<S>,
     first: Frame,
     host: &dyn TakingHost,
-) -> Result<(Option<Frame>, usize), SyncError> {
-    let mut taking = Taking { link, host, tree: None, placed: 0 };
+    placed: &mut usize,
+) -> Result<Option<Frame>, SyncError> {
+    let mut taking = Taking { link, host, tree: None, placed };
     let mut next = Some(first);
     while let Some(frame) = next {
         let answered = match frame {
             Frame::Offer { dataset, part, last } => taking.offer(dataset, &part, last),
             Frame::CarryOut { step } => taking.step(step as usize),
-            other => return Ok((Some(other), taking.placed)),
+            other => return Ok(Some(other)),
         };
         match answered {
             Ok(()) => {}
@@ -80,19 +82,19 @@ pub(crate) fn take<S: Read + Write + AsFd>(
             Err(Answer::No(kind, message)) => {
                 taking.link.send(&Frame::Error { kind, message })?;
                 taking.link.flush()?;
-                return Ok((None, taking.placed));
+                return Ok(None);
             }
         }
         next = taking.link.asked()?;
     }
-    Ok((None, taking.placed))
+    Ok(None)
 }
 
 struct Taking<'a, S> {
     link: &'a mut Link<S>,
     host: &'a dyn TakingHost,
     tree: Option<Open>,
-    placed: usize,
+    placed: &'a mut usize,
 }
 
 /// The tree that was offered last.
@@ -187,7 +189,7 @@ impl<S: Read + Write + AsFd> Taking<'_, S> {
             None => Done::NotHere,
         };
         arriving.pass_over().map_err(SyncError::Cut)?;
-        self.placed += usize::from(matches!(done, Done::Placed(_)));
+        *self.placed += usize::from(matches!(done, Done::Placed(_)));
         let done = serde_json::to_vec(&done).map_err(|error| SyncError::Cut(io::Error::other(error)))?;
         self.link.send(&Frame::CarriedOut(done))?;
         Ok(self.link.flush()?)

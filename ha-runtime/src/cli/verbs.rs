@@ -16,7 +16,7 @@ use crate::driver;
 use crate::far::Word;
 use crate::performer;
 use crate::replicate::{self, Job, Kept, Scope};
-use crate::report::{Failure, Report, Verdict};
+use crate::report::{Blame, Failure, Report, Verdict};
 use crate::root::Root;
 use crate::settings::Span;
 
@@ -30,6 +30,11 @@ const REPLICATION: Duration = Duration::from_secs(24 * 3600);
 pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments) -> Verdict {
     // these begin before anything of this node is read: what they are asked for comes from elsewhere
     match &arguments.verb {
+        Verb::Demo if arguments.dry_run => {
+            return Err(Failure::usage(
+                "--dry-run: the demonstration changes nothing of this machine; leave it out",
+            ));
+        }
         Verb::Demo => return demo::run(distribution, arguments.json),
         Verb::DemoPart(part) if part.is_relay() => return agent::relay(),
         Verb::DemoPart(part) if part.is_of_its_own() => {
@@ -88,6 +93,7 @@ pub(super) fn run(distribution: &'static dyn Distribution, arguments: Arguments)
         Verb::Agent | Verb::Relay | Verb::Source | Verb::Lookout => match far {
             Some(Word::Source) => replicate::source(&context),
             Some(Word::Lookout) => replicate::tell_of_changes(&context),
+            // a relay has begun above
             Some(Word::Agent | Word::Relay) | None => agent::run(&context),
         },
         Verb::Resource { action } => resource::resource(&context, action, dry_run),
@@ -192,7 +198,10 @@ fn replication(context: &Context, wanted: &super::args::Replicate, dry_run: bool
         kept.close().await;
         ended.verdict
     });
-    if !dry_run {
+    // whoever asked for it by hand has read the refusal
+    let refused = matches!(&outcome, Err(failure) if failure.blame == Blame::Guard)
+        && context.settings.replication.flow.is_pull();
+    if !dry_run && !refused {
         super::keys::tell_of_replication(context, &outcome);
     }
     outcome

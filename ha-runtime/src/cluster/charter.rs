@@ -12,6 +12,7 @@ use ha_core::{Role, RoleConfig};
 use super::gate::Gate;
 use super::native::{Key, NativeCluster, Setup};
 use super::{Cluster, heartbeat};
+use crate::addresses;
 use crate::configure;
 use crate::context::Context;
 use crate::report::Failure;
@@ -62,6 +63,12 @@ impl Charter {
                 role.role()
             )));
         };
+        if let Some(path) = settings.paths.iter().find(|path| addresses::is_own(**path)) {
+            return Err(Failure::usage(format!(
+                "{}: [cluster] paths has {path}, an address of this machine: name those of the other node, one for each line",
+                context.settings_path.display()
+            )));
+        }
         let references = context.settings.probe.reference.clone();
         let failback = &context.settings.failback;
         let auto_failback = matches!(settings.kind, ClusterKind::Heartbeat(_))

@@ -68,7 +68,8 @@ pub(super) fn peer(context: &Context, charter: &Charter) -> Check {
             "heartbeat-peer",
             format!("Heartbeat does not hear {other}: both nodes serve if that one lives"),
             format!(
-                "see that the engine runs there, that `uname -n` says {other} there, that both nodes have the same names, key and                  [cluster] port, and that UDP comes through"
+                "see that the engine runs there, that `uname -n` says {other} there, that both nodes have the same names, key and \
+                 [cluster] port, and that UDP comes through"
             ),
         ),
     }

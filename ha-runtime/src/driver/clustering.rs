@@ -43,6 +43,8 @@ pub(super) struct Clustering {
     busy: bool,
     /// Something changed meanwhile.
     again: bool,
+    /// The engine ends: none is opened any more.
+    closed: bool,
 }
 
 /// What a thread made of the role and the settings.
@@ -60,7 +62,7 @@ pub(super) enum Reopened {
 impl Clustering {
     /// None runs yet.
     pub(super) fn new(opener: Opener) -> Clustering {
-        Clustering { opener, running: None, busy: false, again: false }
+        Clustering { opener, running: None, busy: false, again: false, closed: false }
     }
 
     /// At the engine's start: without a cluster a node that needs one does not begin. Blocks.
@@ -123,6 +125,12 @@ impl Clustering {
         self.running.take()
     }
 
+    /// The same for good.
+    pub(super) fn close(&mut self) -> Option<Running> {
+        self.closed = true;
+        self.take()
+    }
+
     /// The address that phones know.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.running.as_ref().map(|running| running.charter.address)
@@ -160,7 +168,7 @@ impl Driver {
 
     /// The role or the settings may be others: then so is the cluster. The old one lets the address go first.
     pub(super) fn recluster(&mut self) {
-        if !self.context.profile().exclusive_address {
+        if !self.context.profile().exclusive_address || self.clustering.closed {
             return;
         }
         if std::mem::replace(&mut self.clustering.busy, true) {

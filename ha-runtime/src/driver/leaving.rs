@@ -25,7 +25,7 @@ impl Driver {
         listener: &UnixListener,
         inbox: &mut mpsc::Receiver<Message>,
     ) -> bool {
-        let Some(running) = self.clustering.take() else { return false };
+        let Some(running) = self.clustering.close() else { return false };
         let deadline = Instant::now() + PATIENCE;
         let cluster = running.cluster;
         let view = cluster.view();

@@ -15,6 +15,7 @@ mod leaving;
 mod leftovers;
 mod owing;
 mod requests;
+pub(crate) mod stale;
 mod status;
 
 use std::net::IpAddr;
@@ -156,13 +157,14 @@ pub(crate) async fn run_with(context: Context, opener: Opener) -> Verdict {
     let observed = observe(&context.root, &context.profile().observe);
     let node = Node::new(context.policy(Arc::new(Local)), role, record, observed, clock::now());
 
-    let listener = requests::listen(&context.root)?;
     let (to_self, inbox) = mpsc::channel(256);
     keeper.records_go_to(store, to_self.clone());
     let mut driver = Driver::new(context, node, performer, keeper, opener, to_self);
     driver.open_probes(&role)?;
-    driver.look_what_is_owed();
+    driver.look_what_is_owed(booted);
     driver.clustering.start(&driver.context, &role)?;
+    // not before: a cluster that is started may have a script that would wait for the loop
+    let listener = requests::listen(&driver.context.root)?;
     driver.keep_anew();
     if booted {
         driver.feed(Input::Booted);
@@ -293,7 +295,7 @@ impl Driver {
     /// The one place where a node is handled. Returns the refusal of a command.
     fn give(&mut self, input: Input) -> Option<Failure> {
         let before = (self.what_is_kept_for(), self.slave_is_down());
-        let generation = self.node.record().generation;
+        let (generation, stood_by_since) = (self.node.record().generation, self.stands_by_since());
         let recorded = matches!(input, Input::Persisted { .. });
         let outputs = self.node.handle(clock::now(), input);
         if self.what_is_kept_for() != before.0 {
@@ -303,6 +305,9 @@ impl Driver {
         }
         if self.node.record().generation != generation {
             self.beginnings.raised(self.node.record().generation);
+        }
+        if let Some(since) = stood_by_since.filter(|_| self.node.record().active) {
+            self.tell_of_old_data(since);
         }
         if recorded && self.may_be_replicated_to() {
             self.look_again_what_is_owed();

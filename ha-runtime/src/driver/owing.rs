@@ -35,7 +35,13 @@ pub(super) fn tell(context: &Context, to_loop: &mpsc::Sender<Message>) {
 
 impl Driver {
     /// Before the loop turns, and before the other node hears of this one. Blocks.
-    pub(super) fn look_what_is_owed(&mut self) {
+    pub(super) fn look_what_is_owed(&mut self, booted: bool) {
+        if booted
+            && self.context.settings.replication.flow.is_pull()
+            && let Err(failure) = replicate::ran_past_the_record(&self.context)
+        {
+            tracing::error!("that this machine was started anew is not written down: {failure}");
+        }
         if let Err(failure) = replicate::end_leftovers(&self.context) {
             tracing::warn!("what was being carried here when that was cut off is not finished: {failure}");
         }
@@ -60,7 +66,7 @@ pub(super) fn seen(context: &Context, observed: Observed) {
     let pulls = context.settings.replication.flow.is_pull();
     if pulls
         && observed == Observed::Running
-        && let Err(failure) = replicate::ran_by_hand(context)
+        && let Err(failure) = replicate::ran_past_the_record(context)
     {
         tracing::error!("telephony ran here, which is not written down: {failure}");
     }

@@ -220,6 +220,8 @@ impl Heard {
             let reason = String::from_utf8_lossy(&bytes).trim().to_owned();
             self.state().why_not = Some(reason).filter(|reason| !reason.is_empty());
             self.changes.send_modify(|changes| *changes += 1);
+            // whatever is at the other end, it keeps nobody busy
+            thread::sleep(GATHERING);
         }
     }
 

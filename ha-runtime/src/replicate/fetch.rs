@@ -52,6 +52,8 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                 waits: false,
             });
         }
+        // asked of a node that is not to be changed, nothing has failed
+        may_fetch(&context, job.peer)?;
         let aside = returning::set_aside(&context).unwrap_or_default();
         let fetched = fetch(&context, &kept, &job);
         let waits = matches!(&fetched, Err(Missed { waits: true, .. }));

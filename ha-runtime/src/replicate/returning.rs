@@ -4,7 +4,8 @@
 //! That this is owed is not remembered but seen, because what is to be remembered before telephony starts may be lost with
 //! the disk that should have taken it. The other way round it is safe: once nothing is owed, that is written down for this
 //! time of standing by, which the record's generation tells from every other one. Telephony is started under another
-//! generation, whose record is on disk before.
+//! generation. Its record may be lost with the disk, or torn; so a machine that was started anew owes once more, and so does
+//! a node on which telephony was seen that does not belong there: both are counted, and the count is part of the time.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -44,26 +45,30 @@ pub(super) struct StandingBy {
     generation: u64,
     /// Two records of one generation are of two engines, one of which began anew.
     since: Option<DateTime<Utc>>,
+    /// How often telephony may have run here past the record, until then.
+    #[serde(default)]
+    surprises: u64,
 }
 
 impl StandingBy {
-    fn of(record: Option<&Record>) -> StandingBy {
-        StandingBy {
+    fn of(context: &Context, record: Option<&Record>) -> Result<StandingBy, Failure> {
+        Ok(StandingBy {
             generation: record.map_or(0, |record| record.generation),
             since: record.map(|record| record.since),
-        }
+            surprises: surprises(context)?,
+        })
     }
 
     /// As the record has it, whether this node stands by or not.
     pub(super) fn now(context: &Context) -> Result<StandingBy, Failure> {
         let role = context.role()?;
         let record = node_state::load(&node_state::store(context)?)?;
-        Ok(StandingBy::of(record.filter(|record| node_state::belongs(record, &role)).as_ref()))
+        StandingBy::of(context, record.filter(|record| node_state::belongs(record, &role)).as_ref())
     }
 
     /// Nothing of it is owed, from now on.
     pub(super) fn clear(&self, context: &Context) -> Result<(), Failure> {
-        let path = path(context);
+        let path = path(context, CLEARED);
         if matches!(read_sealed::<StandingBy>(&path), Ok(Some(cleared)) if cleared == *self) {
             return Ok(());
         }
@@ -77,8 +82,21 @@ impl StandingBy {
     }
 }
 
-fn path(context: &Context) -> PathBuf {
-    context.root.path(STATE_DIRECTORY).join("carry").join("cleared.json")
+/// For which time of standing by nothing is owed any more; and how often telephony may have run past the record.
+const CLEARED: &str = "cleared.json";
+const SURPRISES: &str = "surprises.json";
+
+fn path(context: &Context, file: &str) -> PathBuf {
+    context.root.path(STATE_DIRECTORY).join("carry").join(file)
+}
+
+fn surprises(context: &Context) -> Result<u64, Failure> {
+    match read_sealed(&path(context, SURPRISES)) {
+        Ok(count) => Ok(count.unwrap_or_default()),
+        // another count than any before
+        Err(StateError::Torn { .. } | StateError::Foreign { .. }) => Ok(u64::MAX),
+        Err(error @ (StateError::Io { .. } | StateError::Stalled { .. })) => Err(Failure::environment(error)),
+    }
 }
 
 /// Whether a node of this role and record owes it. An engine that knows nothing of it owes it where there may be something.
@@ -87,8 +105,8 @@ pub(crate) fn owes(context: &Context, role: Role, record: Option<&Record>) -> Re
     if !flow.is_pull() || !flow.reaches(role) {
         return Ok(false);
     }
-    match read_sealed::<StandingBy>(&path(context)) {
-        Ok(Some(cleared)) => Ok(cleared != StandingBy::of(record)),
+    match read_sealed::<StandingBy>(&path(context, CLEARED)) {
+        Ok(Some(cleared)) => Ok(cleared != StandingBy::of(context, record)?),
         Ok(None) => Ok(role == Role::Master || has_messages(context)?),
         Err(error @ (StateError::Torn { .. } | StateError::Foreign { .. })) => {
             tracing::warn!("{error}: what this node holds newer is carried once more");
@@ -109,10 +127,12 @@ pub(crate) fn look(context: &Context) -> Result<Receiving, Failure> {
     Ok(now)
 }
 
-/// Telephony ran here although the record does not say so: somebody started it by hand.
-pub(crate) fn ran_by_hand(context: &Context) -> Result<(), Failure> {
-    // of no record
-    StandingBy { generation: u64::MAX, since: None }.clear(context)
+/// Telephony ran here although the record does not say so, or may have: somebody started it by hand; the machine was
+/// started anew, and what was to be on disk before telephony began may not have come there. Whoever is at work on what was
+/// owed until then clears an earlier time.
+pub(crate) fn ran_past_the_record(context: &Context) -> Result<(), Failure> {
+    let (path, count) = (path(context, SURPRISES), surprises(context)?.wrapping_add(1));
+    write_sealed(&path, &count).map_err(|source| Failure::environment(StateError::Io { path, source }))
 }
 
 fn has_messages(context: &Context) -> Result<bool, Failure> {

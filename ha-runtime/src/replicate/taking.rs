@@ -34,12 +34,14 @@ pub(super) fn take_in<S: Read + Write + AsFd>(
             return Ok(None);
         }
     };
-    let (next, placed) = take(link, first, &here)?;
+    let mut placed = 0;
+    let next = take(link, first, &here, &mut placed);
     drop(lock);
+    // also of those that came before the line was cut
     if placed > 0 {
         here.tell_of(placed);
     }
-    Ok(next)
+    next
 }
 
 struct Here {

@@ -53,11 +53,12 @@ impl TakingHost for Serving {
 }
 
 fn serve(stream: UnixStream, host: &Serving) -> Result<(Option<Frame>, usize), SyncError> {
-    let mut link = Link::new(stream);
-    match link.asked()? {
-        Some(first) => take(&mut link, first, host),
-        None => Ok((None, 0)),
-    }
+    let (mut link, mut placed) = (Link::new(stream), 0);
+    let next = match link.asked()? {
+        Some(first) => take(&mut link, first, host, &mut placed)?,
+        None => None,
+    };
+    Ok((next, placed))
 }
 
 fn offers(pair: &Pair, stream: UnixStream) -> Result<Given, CarryError> {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::durable::private_directory;
 use crate::lock::LOCK_DIRECTORY;
 use crate::root::Root;
 
@@ -22,7 +23,7 @@ impl Claim {
     }
 
     pub(crate) fn make(&self) -> io::Result<()> {
-        self.0.parent().map_or(Ok(()), fs::create_dir_all)?;
+        self.0.parent().map_or(Ok(()), private_directory)?;
         File::create(&self.0).map(drop)
     }
 

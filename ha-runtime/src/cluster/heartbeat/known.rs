@@ -1,5 +1,6 @@
 //! What the engine, Heartbeat's script and the thread know of the address.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ha_core::cluster::View;
@@ -16,6 +17,7 @@ pub(super) struct Known {
     claim: Claim,
     state: Mutex<State>,
     changes: Arc<Notify>,
+    ends: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl Known {
             resources: Resources::Moving,
             called: 0,
         };
-        Known { claim, state: Mutex::new(state), changes: Arc::default() }
+        Known { claim, state: Mutex::new(state), changes: Arc::default(), ends: AtomicBool::new(false) }
     }
 
     pub(super) fn view(&self) -> View {
@@ -50,6 +52,15 @@ impl Known {
 
     pub(super) fn changes(&self) -> Arc<Notify> {
         Arc::clone(&self.changes)
+    }
+
+    /// The engine ends: from now on Heartbeat is not started any more.
+    pub(super) fn end(&self) {
+        self.ends.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn ends(&self) -> bool {
+        self.ends.load(Ordering::SeqCst)
     }
 
     pub(super) fn claimed(&self) -> bool {

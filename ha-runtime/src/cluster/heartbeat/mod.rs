@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use ha_core::Role;
 use ha_core::cluster::heartbeat::{Files, Pair};
@@ -41,6 +42,9 @@ use crate::context::Context;
 use crate::report::Failure;
 use crate::root::Root;
 use crate::settings::Heartbeat;
+
+/// How long the thread is waited for when the engine ends: systemd does not wait for long.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Heartbeat, seen from the engine.
 pub struct HeartbeatCluster {
@@ -155,7 +159,7 @@ impl HeartbeatCluster {
         files::write(&tools.root, &files).map_err(|error| error.to_string())?;
         let known = Arc::new(Known::recall(Claim::of(&tools.root)));
         let (orders, taken) = channel();
-        let mut watch = Watch::new(tools.clone(), Arc::clone(&known), taken, heartbeat.deadtime);
+        let mut watch = Watch::new(tools.clone(), Arc::clone(&known), taken, heartbeat);
         // so that an engine that begins anew where the address is knows it before it decides anything
         watch.begin();
         let watch = thread::Builder::new()
@@ -165,10 +169,14 @@ impl HeartbeatCluster {
         Ok(HeartbeatCluster { known, tools, files, orders, watch: Some(watch) })
     }
 
-    fn end(&mut self) {
-        // it may have ended
-        let _ = self.orders.send(Order::End);
-        if self.watch.take().is_some_and(|watch| watch.join().is_err()) {
+    /// The thread may be with a command that takes long: it starts nothing any more, and is not waited for then.
+    fn wait_for_the_watch(&mut self) {
+        let Some(watch) = self.watch.take() else { return };
+        let until = Instant::now() + FAREWELL;
+        while !watch.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if watch.is_finished() && watch.join().is_err() {
             tracing::error!("the thread that listens to Heartbeat had panicked");
         }
     }
@@ -217,10 +225,13 @@ impl Cluster for HeartbeatCluster {
 
     /// Heartbeat's own end gives the address to the other node, and is quicker than asking for that first.
     fn leave(mut self: Box<Self>) {
-        self.end();
+        self.known.end();
+        // it may have ended
+        let _ = self.orders.send(Order::End);
         if let Err(error) = self.tools.stop() {
             tracing::error!("Heartbeat was not stopped: {error}");
         }
+        self.wait_for_the_watch();
         if Claim::of(&self.tools.root).is_made() {
             self.known.gone();
             if let Err(error) = self.tools.drop_address() {

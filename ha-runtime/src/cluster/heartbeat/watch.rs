@@ -10,6 +10,7 @@ use ha_core::health::Verdict;
 
 use super::known::Known;
 use super::tools::{Runs, Seen, Tools};
+use crate::settings::Heartbeat;
 
 /// What the thread is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_secs(4);
 /// What Heartbeat says of its resources is right only after it has moved all of them.
 const SETTLED: Duration = Duration::from_secs(10);
-/// A Heartbeat that does not come is not called more often than this.
-const RESTART: Duration = Duration::from_secs(5);
+/// A Heartbeat that does not come is not called more often than this. On a machine that is busy the other node may be some
+/// seconds late to miss one that was killed.
+const RESTART: Duration = Duration::from_secs(10);
 /// The shortest silence of Heartbeat on its own node that means anything: a machine may be busy.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -52,17 +54,42 @@ pub(super) struct Watch {
     /// Since when Heartbeat says otherwise than its script did.
     differs: Option<Instant>,
     answered: Instant,
+    /// When Heartbeat last spoke for the other node.
+    heard: Instant,
+    /// For so long a node that was dead has not come back unheard and taken the address.
+    dead_for: Duration,
     called: Option<Instant>,
 }
 
 impl Watch {
-    pub(super) fn new(tools: Tools, known: Arc<Known>, orders: Receiver<Order>, deadtime: Duration) -> Watch {
+    pub(super) fn new(
+        tools: Tools,
+        known: Arc<Known>,
+        orders: Receiver<Order>,
+        heartbeat: Heartbeat,
+    ) -> Watch {
+        let Heartbeat { deadtime, initdead, .. } = heartbeat;
         let pace = (deadtime / 5).clamp(Duration::from_millis(200), Duration::from_secs(1));
         let (wish, differs, called) = (None, None, None);
         let (silence, answered) = (deadtime.max(SILENCE), Instant::now());
         // the other node must have missed one that was killed: otherwise each believes that the other has the address
-        let restart = RESTART.max(deadtime * 2);
-        Watch { tools, known, orders, pace, silence, restart, wish, differs, answered, called }
+        let restart = RESTART.max(deadtime * 3);
+        // one that hears nobody after its start takes nothing for as long as `initdead`
+        let (heard, dead_for) = (answered, initdead / 2);
+        Watch {
+            tools,
+            known,
+            orders,
+            pace,
+            silence,
+            restart,
+            wish,
+            differs,
+            answered,
+            heard,
+            dead_for,
+            called,
+        }
     }
 
     /// Until it is told to end, or nobody is there any more who could.
@@ -89,7 +116,10 @@ impl Watch {
     fn look(&mut self) -> Seen {
         let seen = self.tools.look();
         match seen.runs {
-            Runs::Yes => self.answered = Instant::now(),
+            Runs::Yes => {
+                self.answered = Instant::now();
+                self.heard = self.answered;
+            }
             // its words are kept, for a while
             Runs::Silent if self.answered.elapsed() < self.silence => return seen,
             Runs::Silent => self.without("Heartbeat does not answer on this node"),
@@ -108,9 +138,10 @@ impl Watch {
     }
 
     /// The other node takes the address when it misses this one's beats: what was held here goes before, or soon after. From
-    /// a node that is dead nobody takes it.
+    /// a node that is dead nobody takes it, until that may have come back unheard.
     fn without(&mut self, why: &str) {
-        if !self.known.claimed() || self.known.view().peer == Verdict::Down {
+        let is_dead = self.known.view().peer == Verdict::Down && self.heard.elapsed() < self.dead_for;
+        if !self.known.claimed() || is_dead {
             return;
         }
         tracing::error!("{why}: the address is given up, and telephony stops with it");
@@ -126,7 +157,7 @@ impl Watch {
     }
 
     fn call(&mut self) {
-        if self.called.is_some_and(|at| at.elapsed() < self.restart) {
+        if self.known.ends() || self.called.is_some_and(|at| at.elapsed() < self.restart) {
             return;
         }
         self.called = Some(Instant::now());

@@ -32,6 +32,12 @@ pub(super) fn mark(root: &Root) -> PathBuf {
     root.path(LOCK_DIRECTORY).join("cluster-settled")
 }
 
+/// What the mark says of the other node's terms: how long its lease was waited for at the most. `None`: there is no mark.
+pub(super) fn longest_wait(mark: &Path) -> Option<Duration> {
+    let text = std::fs::read_to_string(mark).ok()?;
+    Some(Duration::from_millis(text.trim().parse().unwrap_or_default()))
+}
+
 /// What was written down last. A file that cannot be used is as good as none: the node that was stopped last, or the primary,
 /// goes first then, as both of them know.
 pub(super) fn recall(file: &Path) -> Remembered {
@@ -54,17 +60,18 @@ pub(super) fn speak(
 ) -> io::Result<JoinHandle<()>> {
     let writer = Writer::start("cluster-memory")?;
     thread::Builder::new().name("cluster-voice".to_owned()).spawn(move || {
-        let mut settled = false;
+        let mut marked = None;
         loop {
             let ended = shared.ended.load(Ordering::Acquire);
             changes.notify_one();
             let View { held, peer, .. } = shared.view();
-            if !settled && (held || matches!(peer, Verdict::Up | Verdict::Degraded)) {
-                settled = true;
-                let mark = mark.clone();
+            let wait = shared.wait.get();
+            if wait > marked && (held || matches!(peer, Verdict::Up | Verdict::Degraded)) {
+                marked = wait;
+                let (mark, wait) = (mark.clone(), wait.unwrap_or_default());
                 writer.within(Duration::ZERO, move || {
                     mark.parent().map_or(Ok(()), private_directory)?;
-                    std::fs::write(mark, "")
+                    std::fs::write(mark, wait.as_millis().to_string())
                 });
             }
             let remembered = shared.remembered();

@@ -61,8 +61,8 @@ pub struct Setup {
     pub boot_wait: Duration,
 }
 
-/// The same where only the engine was started anew: nobody else is still starting then. But what was known of the other
-/// node's terms is lost, and its lease may be longer than this node's.
+/// The same at the least where only the engine was started anew: this machine does not come back from where the other one may
+/// be coming back from. The other node's lease may be longer than this node's, as far as this one has heard of it.
 const RESTART_WAIT: Duration = Duration::from_secs(5);
 
 impl Setup {
@@ -118,9 +118,9 @@ impl NativeCluster {
         let remembered = memory::recall(&file);
         let mark = memory::mark(root);
         let wait = setup.terms.lease + setup.terms.margin;
-        let boot_wait = match mark.exists() {
-            true => setup.boot_wait.min(RESTART_WAIT.max(wait * 2)),
-            false => setup.boot_wait,
+        let boot_wait = match memory::longest_wait(&mark) {
+            Some(heard) => setup.boot_wait.min(RESTART_WAIT.max(wait.max(heard) * 2)),
+            None => setup.boot_wait,
         };
         let setup = Setup { boot_wait, ..setup };
         let shared = Shared::new(&setup.paths, remembered).map_err(system("make an eventfd"))?;

@@ -98,6 +98,8 @@ pub(super) struct Shared {
     remembered: AtomicU64,
     act: AtomicU8,
     pub(super) held_until: Time,
+    /// The longest that was to be waited for the other node's lease.
+    pub(super) wait: Time,
     pub(super) owner_seen: Time,
     pub(super) paths: Box<[Heard]>,
     /// What came over a path and was no beat of the other node.
@@ -122,6 +124,7 @@ impl Shared {
             remembered: AtomicU64::new(noted(remembered)),
             act: AtomicU8::new(0),
             held_until: Time::default(),
+            wait: Time::default(),
             owner_seen: Time::default(),
             paths: peers.iter().map(heard).collect(),
             foreign: Count::default(),
@@ -160,6 +163,7 @@ impl Shared {
     /// What the engine may know of a node; rings when it has changed.
     pub(super) fn publish(&self, machine: &Native) {
         self.held_until.set(machine.held_until());
+        self.wait.set(self.wait.get().max(Some(machine.wait())));
         let act = machine.act() as u8;
         let (view, remembered) = (packed(machine.view()), noted(machine.remembered()));
         let changed = self.act.swap(act, Ordering::AcqRel) != act

@@ -280,19 +280,23 @@ impl Keeper {
     /// The address is not withdrawn for it, nor let go, as it is where the owned copy may be gone as well (`safety.md` 5.5). A
     /// packet must pass both copies, and nobody but the kernel can change the owned one: all the while the gate was open for
     /// no longer than the lease in there. The plain copy is made closed, and opens by a grant like any other, with a permit
-    /// and the clock read after it: the kernel refuses it once the owned copy's lease has run out. It does not last longer
-    /// than what the address was held for before. Should this process die between the change and here, which takes the
-    /// owned copy along, the address runs out as it would have before it could be withdrawn.
+    /// and the clock read after it: the kernel refuses it once the owned copy's lease has run out. It lasts no longer than a
+    /// permit beyond what the address was held for before, as every grant may, which the margin covers. Should this process
+    /// die between the change and here, which takes the owned copy along, the address runs out as it would have before it could
+    /// be withdrawn.
     fn mend(&mut self) -> bool {
+        call("mend");
         if self.gate.mend().is_err() {
             return false;
         }
         if self.machine.held_until().is_none() {
             return true;
         }
+        call("mend-permit");
         if self.gate.permit(self.setup.terms.permit).is_err() {
             return false;
         }
+        call("mend-clock");
         let now = boottime();
         self.hear();
         // what was heard may have made it let go: then both copies are closed
@@ -300,6 +304,7 @@ impl Keeper {
         if now >= until {
             return false;
         }
+        call("mend-grant");
         let reopened = self.gate.reopen(until - now);
         if matches!(reopened, Err(GateError::Refused(_))) {
             self.shared.refused.up();

@@ -56,7 +56,7 @@ impl Distribution for OneAddress {
 }
 
 /// Where the test's own SIP server can be.
-const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 100));
 const PEER: &str = "192.0.2.1";
 
 /// The cluster, as far as the daemon sees it.
@@ -248,7 +248,7 @@ fn telephony_follows_the_address_and_status_says_where_it_is() {
     );
     let assumption = report.json["cluster"]["assumption"].as_str().unwrap();
     assert!(assumption.contains("there is no reference"), "{assumption}");
-    assert!(report.text.contains("address     127.0.0.1 is held here"), "{}", report.text);
+    assert!(report.text.contains("address     127.0.0.100 is held here"), "{}", report.text);
     assert!(report.text.contains(assumption), "{}", report.text);
 
     hand.says(false, Heard::Up);
