@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// Programs that the hosts run, with the Debian package that brings them.
 const PROGRAMS: [(&str, &str); 9] = [
@@ -19,8 +20,10 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("/usr/bin/pg_createcluster", "postgresql"),
 ];
 
-/// Why hosts cannot be made here; `None`: they can.
-pub(crate) fn missing() -> Option<String> {
+/// Why hosts cannot be made here; `None`: they can. Looked at once: pairs side by side would be in each other's way.
+static MISSING: LazyLock<Option<String>> = LazyLock::new(missing);
+
+fn missing() -> Option<String> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     if !status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")) {
         return Some("namespaces and their networks need root".to_owned());
@@ -48,11 +51,10 @@ pub(crate) fn missing() -> Option<String> {
 
 /// Whether hosts can be made here; says why when not, as [`skip`] does.
 pub fn ready() -> bool {
-    let reason = missing();
-    if let Some(reason) = &reason {
+    if let Some(reason) = &*MISSING {
         skip(reason);
     }
-    reason.is_none()
+    MISSING.is_none()
 }
 
 /// Says that the running test does not do its work, and why; panics when `LAB_REQUIRED` is set.

@@ -56,7 +56,7 @@ impl Event {
 
     /// How many pairs are looked at side by side: all of it is waiting, but for the busy machine.
     fn at_once(self) -> usize {
-        if self == Event::BusyMachine { 1 } else { 3 }
+        if self == Event::BusyMachine { 1 } else { 4 }
     }
 
     fn strike(self, engine: &dyn Engine, lab: &Lab, active: Host) -> Moment {
