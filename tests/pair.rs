@@ -146,11 +146,9 @@ impl Pair {
     }
 
     /// What the unit has systemd run after the daemon has ended, however it did.
-    pub fn clear_up_after_daemon(&self, host: Host) {
-        for line in self.product.unit.lines().filter_map(|line| line.strip_prefix("ExecStopPost=")) {
-            let command = line.strip_prefix('-').unwrap_or(line);
-            self.lab.sh(host, command);
-        }
+    pub fn clear_up_after_daemon(&self, host: Host) -> Vec<Ran> {
+        let lines = self.product.unit.lines().filter_map(|line| line.strip_prefix("ExecStopPost="));
+        lines.map(|line| self.lab.sh(host, line.strip_prefix('-').unwrap_or(line))).collect()
     }
 
     /// Whether the daemon's process exists.

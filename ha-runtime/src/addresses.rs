@@ -50,7 +50,7 @@ fn apart_from(networks: &[IpNetwork], peer: IpAddr) -> Option<String> {
 }
 
 /// The prefix of an address alone.
-fn whole(address: IpAddr) -> u8 {
+pub(crate) fn whole(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 

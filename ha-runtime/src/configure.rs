@@ -117,7 +117,7 @@ fn failback(context: &Context, wanted: &RoleRequest) -> Result<Option<Effect>, F
 fn free(address: IpAddr, networks: &[IpNetwork]) -> Result<(), Failure> {
     for network in networks {
         // alone it is the engine that has put it there
-        let alone = network.prefix() == if address.is_ipv4() { 32 } else { 128 };
+        let alone = network.prefix() == addresses::whole(address);
         if network.ip() == address && !alone {
             return Err(Failure::usage(format!(
                 "--cluster-ip {address} is this machine's own address: the pair needs a third, free one beside the nodes'"

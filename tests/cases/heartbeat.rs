@@ -115,8 +115,8 @@ fn telephony_goes_where_heartbeat_moves_the_address() {
 
     // the engine is killed, and systemd does what its unit says
     pair.kill_daemon(Slave);
-    for line in pair.product.unit.lines().filter_map(|line| line.strip_prefix("ExecStopPost=-")) {
-        pair.lab.sh(Slave, line).ok();
+    for ran in pair.clear_up_after_daemon(Slave) {
+        ran.ok();
     }
     pair.await_status(Master, "serving", LIMIT, |status| holds(status) && status.services() == "running");
     assert!(!has_address(&pair, Slave));

@@ -10,6 +10,7 @@ use pnet::datalink::{self, NetworkInterface};
 use serde_json::Value;
 
 use super::{Check, heartbeat, read_text};
+use crate::addresses;
 use crate::cluster::Charter;
 use crate::cluster::gate::Gate;
 use crate::cluster::native::Key;
@@ -157,7 +158,7 @@ fn interface(all: &[NetworkInterface], charter: &Charter) -> Vec<Check> {
 
 /// The engine puts the address on the interface alone (`/32`, `/128`), and only while it runs.
 fn by_hand(all: &[NetworkInterface], address: IpAddr, daemon: bool) -> Check {
-    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let whole = addresses::whole(address);
     let mut places = all.iter().flat_map(|one| one.ips.iter().map(move |network| (one, network)));
     let foreign = places
         .find(|(_, network)| network.ip() == address && (network.prefix() != whole || !daemon))

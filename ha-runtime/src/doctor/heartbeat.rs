@@ -5,11 +5,10 @@ use std::fs;
 use ha_core::health::Verdict;
 
 use super::Check;
+use crate::cluster::heartbeat::UNIT;
 use crate::cluster::{Charter, heartbeat};
 use crate::context::Context;
 use crate::settings::Heartbeat;
-
-const UNIT: &str = "heartbeat.service";
 
 pub(super) fn package(context: &Context) -> Check {
     match heartbeat::missing(&context.root) {

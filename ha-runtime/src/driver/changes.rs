@@ -23,7 +23,7 @@ impl Driver {
         self.kept = match self.why_no_change_is_told() {
             Some(_) => Kept::default(),
             None => match self.node.role().peer() {
-                Some(peer) if self.fetches() => Kept::listening(Arc::new(Afar::start(&self.context, peer))),
+                Some(peer) if self.pulls() => Kept::listening(Arc::new(Afar::start(&self.context, peer))),
                 _ => Kept::looking_out(Arc::new(Lookout::start(&self.context))),
             },
         };
@@ -32,7 +32,7 @@ impl Driver {
 
     /// Forgets what was kept of the slave: one that is back may not be what it was.
     pub(super) fn forget_the_slave(&mut self) {
-        if self.fetches() {
+        if self.pulls() {
             // a line that was cut would be tried again later than now
             return self.keep_anew();
         }
@@ -80,20 +80,20 @@ impl Driver {
     }
 
     /// What is replicated comes from the other node because this one asks for it.
-    fn fetches(&self) -> bool {
+    fn pulls(&self) -> bool {
         self.context.settings.replication.flow.is_pull()
     }
 
     fn why_no_change_is_told(&self) -> Option<&'static str> {
         let (record, role) = (self.node.record(), self.node.role().role());
-        let (fetches, flow) = (self.fetches(), self.context.settings.replication.flow);
+        let (pulls, flow) = (self.pulls(), self.context.settings.replication.flow);
         let reasons = [
             (!self.context.settings.replication.on_change, "replication.on_change is false"),
             (role == Role::Disabled, "this node is in no pair"),
-            (!fetches && role != Role::Master, "only a master replicates"),
-            (fetches && !flow.reaches(role), "only a slave fetches"),
-            (!fetches && !record.active, "telephony was handed over to the slave"),
-            (fetches && record.active, "this node serves, and nothing is fetched to it"),
+            (!pulls && role != Role::Master, "only a master replicates"),
+            (pulls && !flow.reaches(role), "only a slave fetches"),
+            (!pulls && !record.active, "telephony was handed over to the slave"),
+            (pulls && record.active, "this node serves, and nothing is fetched to it"),
             (record.maintenance_until.is_some(), "maintenance is on"),
         ];
         reasons.into_iter().find_map(|(is_so, why)| is_so.then_some(why))

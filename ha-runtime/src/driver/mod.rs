@@ -492,8 +492,8 @@ impl Driver {
         let stands_by = self.may_be_replicated_to() && !status.record.active;
         if stands_by {
             self.settle_leftovers();
-            self.look_again_what_is_owed();
         }
+        let owing = stands_by.then(|| to_self.clone());
         let by_hand = stands_by && status.in_flight.is_none();
         let serves = self.may_be_replicated_to()
             && status.record.active
@@ -508,6 +508,9 @@ impl Driver {
                 let observed = observe(&context.root, &context.profile().observe);
                 if by_hand {
                     owing::seen(&context, observed);
+                }
+                if let Some(to_loop) = owing {
+                    owing::tell(&context, &to_loop);
                 }
                 observed
             });

@@ -26,7 +26,7 @@ use crate::driver::{AlertLine, Notes};
 use crate::line::blocking;
 use crate::lock::Lock;
 use crate::node_state;
-use crate::report::{Failure, Report, Verdict};
+use crate::report::{Blame, Failure, Report, Verdict};
 use crate::sync::SyncError;
 
 /// The alert, and the key in a report, of a command that failed.
@@ -52,11 +52,13 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                 waits: false,
             });
         }
-        // asked of a node that is not to be changed, nothing has failed
-        may_fetch(&context, job.peer)?;
         let aside = returning::set_aside(&context).unwrap_or_default();
-        let fetched = fetch(&context, &kept, &job);
-        let waits = matches!(&fetched, Err(Missed { waits: true, .. }));
+        let fetched = match fetch(&context, &kept, &job) {
+            // nothing has failed
+            Err(Missed::NotNow(failure)) => return Err(failure),
+            fetched => fetched,
+        };
+        let waits = matches!(&fetched, Err(Missed::Waits(_)));
         let (how, number, sources, verdict): (_, _, _, Verdict) = match fetched {
             Ok(Fetched { generation, brought, told: Told { outcome, number, sources } }) => {
                 let verdict = Verdict::from(outcome).map(|report| with_what_was_carried(report, brought));
@@ -68,7 +70,9 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                     verdict,
                 )
             }
-            Err(Missed { failure, .. }) => (Replicated::Failed, None, BTreeMap::new(), Err(failure)),
+            Err(Missed::NotNow(failure) | Missed::Waits(failure) | Missed::Failed(failure)) => {
+                (Replicated::Failed, None, BTreeMap::new(), Err(failure))
+            }
         };
         let verdict = if job.dry_run { verdict } else { follow(&context, &sources, verdict) };
         if !job.dry_run && !waits {
@@ -98,15 +102,18 @@ struct Fetched {
 }
 
 /// Why nothing was fetched.
-struct Missed {
-    failure: Failure,
+enum Missed {
+    /// It was asked of a node that is not to be changed.
+    NotNow(Failure),
     /// See [`Ended::waits`].
-    waits: bool,
+    Waits(Failure),
+    /// Anything else.
+    Failed(Failure),
 }
 
 impl From<Failure> for Missed {
     fn from(failure: Failure) -> Missed {
-        Missed { failure, waits: false }
+        Missed::Failed(failure)
     }
 }
 
@@ -114,7 +121,10 @@ impl From<Failure> for Missed {
 fn fetch(context: &Context, kept: &Kept, job: &Job) -> Result<Fetched, Missed> {
     // before anything is looked at: what becomes of this node from here on is another time
     let time = StandingBy::now(context)?;
-    let now = may_fetch(context, job.peer)?;
+    let now = may_fetch(context, job.peer).map_err(|failure| match failure.blame {
+        Blame::Guard => Missed::NotNow(failure),
+        Blame::Environment | Blame::Usage => Missed::Failed(failure),
+    })?;
     if let Err(failure) = returning::end_leftovers(context) {
         tracing::warn!("what an earlier carrying left is not ended: {failure}");
     }
@@ -162,9 +172,11 @@ fn carry(context: &Context, kept: &Kept, source: &Source, time: &StandingBy) -> 
         };
         let guard = "guard \"carry\": what this node holds newer is carried to the other one before anything is fetched";
         let message = format!("{guard}, which failed: {message}; nothing was changed here");
-        let waits =
-            matches!(error, CarryError::Link(SyncError::Remote { kind: ErrorKind::Passive, .. }));
-        Missed { failure: Failure { blame, message }, waits }
+        let failure = Failure { blame, message };
+        match error {
+            CarryError::Link(SyncError::Remote { kind: ErrorKind::Passive, .. }) => Missed::Waits(failure),
+            _ => Missed::Failed(failure),
+        }
     })
 }
 

@@ -33,6 +33,7 @@ use tokio::sync::Notify;
 pub(crate) use self::claim::Claim;
 pub(crate) use self::files::differing;
 use self::known::Known;
+pub(crate) use self::tools::UNIT;
 use self::tools::{Runs, Tools};
 use self::watch::{Order, Watch};
 use super::gate::Gate;

@@ -16,7 +16,7 @@ const STANDBY: &str = "/usr/share/heartbeat/hb_standby";
 const TAKEOVER: &str = "/usr/share/heartbeat/hb_takeover";
 const RESOURCES: &str = "/usr/share/heartbeat/ResourceManager";
 const SCRIPTS: &str = "/etc/ha.d/resource.d";
-const UNIT: &str = "heartbeat.service";
+pub(crate) const UNIT: &str = "heartbeat.service";
 
 /// A question that has no answer by then will have none.
 const QUESTION: Duration = Duration::from_secs(2);
