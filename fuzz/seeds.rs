@@ -2,6 +2,7 @@
 //!
 //! Whatever the targets have found worth keeping beside them stays.
 
+mod spools;
 mod trees;
 
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::Path;
 use ha_core::replication::descent::Descent;
 use ha_core::replication::listing::Side;
 use ha_core::replication::wire::{Frame, decode, encode};
+use ha_core::voicemail::{Base, Spool};
 
 fn main() -> io::Result<()> {
     for (target, seeds) in [
@@ -20,6 +22,7 @@ fn main() -> io::Result<()> {
         ("incoming", incomings()),
         ("manifest", manifests()),
         ("schedule", schedules()),
+        ("offer", offers()),
     ] {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
         fs::create_dir_all(&directory)?;
@@ -75,6 +78,35 @@ fn told(replica: &trees::Tree) -> Vec<u8> {
             descent.answer(entries).expect("a list of our own");
         }
     }
+}
+
+/// What returning nodes hold, and what they had before.
+fn offers() -> Seeds {
+    let own = spools::own();
+    let mine = [
+        ("same", own.clone()),
+        ("empty", Spool::default()),
+        (
+            "newer",
+            spools::spool(&[
+                "default/601/INBOX/msg0000.txt 1001",
+                "default/601/INBOX/msg0000.wav missed",
+                "default/601/Old/msg0001.txt 1003",
+                "default/601/Old/msg0001.wav later",
+                "default/601/busy.wav other",
+                "default/602/unavail.wav new",
+                "default/603/Old/msg0000.txt 2",
+                "default/603/Old/msg0000.wav full",
+                "default/601/INBOX/msg0007.wav torn",
+            ]),
+        ),
+    ];
+    let offer = |(name, mine): (&str, Spool)| {
+        [("with", Base::of(&own)), ("without", Base::default())].map(|(known, base)| {
+            (format!("{name}-{known}-base"), serde_json::to_vec(&(&mine, base)).expect("it has a text"))
+        })
+    };
+    mine.into_iter().flat_map(offer).collect()
 }
 
 /// `signature.rs`: a kind, a size, a content with its length, digests.
