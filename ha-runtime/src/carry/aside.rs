@@ -1,5 +1,6 @@
 //! What is not carried is kept beside, before the returning node becomes equal to the serving one.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -24,6 +25,8 @@ const DIRECTORY: &str = "aside";
 #[derive(Debug)]
 pub struct Aside {
     directory: PathBuf,
+    /// The manifest's lines, from the first file on that is kept.
+    noted: Option<BTreeSet<Vec<u8>>>,
 }
 
 /// A line of the manifest.
@@ -45,7 +48,7 @@ pub struct Line {
 impl Aside {
     /// `name`: one per return, and the same when that is resumed; a time, as `2026-11-22T01-15-00Z`.
     pub fn new(root: &Root, name: &str) -> Aside {
-        Aside { directory: root.path(STATE_DIRECTORY).join(DIRECTORY).join(name) }
+        Aside { directory: root.path(STATE_DIRECTORY).join(DIRECTORY).join(name), noted: None }
     }
 
     /// All that was set aside on this node and is still there: each directory, and how many files its manifest names.
@@ -56,7 +59,7 @@ impl Aside {
         };
         let mut all = Vec::new();
         for entry in entries {
-            let aside = Aside { directory: entry?.path() };
+            let aside = Aside { directory: entry?.path(), noted: None };
             let count = aside.lines()?.len();
             all.push((aside.directory, count));
         }
@@ -72,7 +75,7 @@ impl Aside {
 
     /// Copies a file there, down to the disk, with the reason. Done twice, it is as done once; another content of the same
     /// name gets a name of its own. `None`: there is no such file any more.
-    pub fn keep(&self, tree: &Tree, path: &RelPath, why: Why) -> Result<Option<Line>, CarryError> {
+    pub fn keep(&mut self, tree: &Tree, path: &RelPath, why: Why) -> Result<Option<Line>, CarryError> {
         let file = match open_file(tree, path) {
             Ok(file) => file,
             Err(error) if crate::sync::absent(&error.source) => return Ok(None),
@@ -82,7 +85,7 @@ impl Aside {
         Ok(Some(self.copy(tree, file, path, why).map_err(fail)?))
     }
 
-    fn copy(&self, tree: &Tree, mut file: File, path: &RelPath, why: Why) -> io::Result<Line> {
+    fn copy(&mut self, tree: &Tree, mut file: File, path: &RelPath, why: Why) -> io::Result<Line> {
         private_directory(&self.directory)?;
         sync_directory(&self.directory)?;
         let wanted = tree.inside().join(path.as_bytes()).map_err(io::Error::other)?;
@@ -124,18 +127,22 @@ impl Aside {
         Ok(line)
     }
 
-    fn note(&self, line: &Line) -> io::Result<()> {
+    fn note(&mut self, line: &Line) -> io::Result<()> {
         let path = self.directory.join("manifest");
-        if self.lines()?.contains(line) {
-            return Ok(());
+        let text = serde_json::to_vec(line)?;
+        let noted = match self.noted.take() {
+            Some(noted) => noted,
+            None => self.lines()?.iter().map(serde_json::to_vec).collect::<Result<_, _>>()?,
+        };
+        if !self.noted.insert(noted).contains(&text) {
+            let mut manifest = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            // it begins with a line end: a line before it may have been cut off
+            manifest.write_all(&[b"\n", text.as_slice()].concat())?;
+            manifest.sync_all()?;
+            sync_directory(&path)?;
+            point();
+            self.noted.get_or_insert_default().insert(text);
         }
-        // it begins with a line end: a line before it may have been cut off
-        let text = [b"\n".as_slice(), &serde_json::to_vec(line)?].concat();
-        let mut manifest = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        manifest.write_all(&text)?;
-        manifest.sync_all()?;
-        sync_directory(&path)?;
-        point();
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn give<S: Read + Write + AsFd>(
     tree: &Tree,
     mine: &Spool,
     base: Option<&Base>,
-    aside: &Aside,
+    aside: &mut Aside,
 ) -> Result<Given, CarryError> {
     let offer_of = Offered { spool: mine.clone(), base: base.cloned() };
     let plan = offer(link, tree, &offer_of)?;

@@ -157,7 +157,7 @@ pub(super) fn carry(
 ) -> Result<Given, CarryError> {
     let mut link = Link::new(source);
     greet(context, &mut link)?;
-    let aside = Aside::new(&context.root, &time.name());
+    let mut aside = Aside::new(&context.root, &time.name());
     let known = Done::load(context).map_err(other)?;
     let only_we_fetch = context.settings.replication.flow == Flow::FromMaster;
     let mut given = Given::default();
@@ -165,7 +165,7 @@ pub(super) fn carry(
         let Some((tree, mine)) = newer(context, &holding, known.known(), seen)? else { continue };
         if mine != Spool::default() {
             let base = only_we_fetch.then(|| base(context, &holding.tree)).transpose()?;
-            given += give(&mut link, &tree, &mine, base.as_ref(), &aside)?;
+            given += give(&mut link, &tree, &mine, base.as_ref(), &mut aside)?;
         }
     }
     Ok(given)

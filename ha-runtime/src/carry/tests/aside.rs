@@ -9,11 +9,13 @@ fn nothing_that_was_set_aside_is_ever_replaced() {
     let pair = Pair::new();
     let node = &pair.mine;
     node.write("601/busy.wav", "first");
-    let (tree, aside) = (node.tree(), node.aside());
+    let (tree, mut aside) = (node.tree(), node.aside());
     let path = RelPath::new("default/601/busy.wav").unwrap();
-    let keep = || aside.keep(&tree, &path, Why::ChangedOnBoth).unwrap().unwrap();
+    let mut keep = || aside.keep(&tree, &path, Why::ChangedOnBoth).unwrap().unwrap();
     let first = keep();
     assert_eq!(keep(), first, "twice is once");
+    let resumed = node.aside().keep(&tree, &path, Why::ChangedOnBoth).unwrap();
+    assert_eq!(resumed.as_ref(), Some(&first), "also when it is resumed");
     node.write("601/busy.wav", "second");
     let second = keep();
     assert_ne!(first.kept, second.kept);

@@ -62,7 +62,7 @@ fn serve(stream: UnixStream, host: &Serving) -> Result<(Option<Frame>, usize), S
 }
 
 fn offers(pair: &Pair, stream: UnixStream) -> Result<Given, CarryError> {
-    give(&mut Link::new(stream), &pair.mine.tree(), &pair.mine.scan(), None, &pair.mine.aside())
+    give(&mut Link::new(stream), &pair.mine.tree(), &pair.mine.scan(), None, &mut pair.mine.aside())
 }
 
 /// The whole conversation; what both ends say of it.
