@@ -99,7 +99,7 @@ fn put_in_place<'a>(changes: &'a [Change<'a>], mark: &str) -> Result<(), (&'a Ch
     for (done, change) in changes.iter().enumerate() {
         if let Err(source) = put(change, mark) {
             for change in &changes[..done] {
-                if let Err(error) = put_back(change) {
+                if let Err(error) = put_back(change, mark) {
                     tracing::error!("{}: is not as it was: {error}", change.path.display());
                 }
             }
@@ -110,18 +110,30 @@ fn put_in_place<'a>(changes: &'a [Change<'a>], mark: &str) -> Result<(), (&'a Ch
 }
 
 fn put(change: &Change<'_>, mark: &str) -> io::Result<()> {
-    if change.old.as_ref().is_some_and(|old| !is_ours(old, mark)) {
-        let aside = aside(&change.path);
-        fs::hard_link(&change.path, &aside)?;
-        tracing::warn!("{} was written by hand: it is {} now", change.path.display(), aside.display());
+    if !change.is_by_hand(mark) {
+        return durable::rename(&change.temporary, &change.path);
     }
-    durable::rename(&change.temporary, &change.path)
+    let aside = aside(&change.path);
+    fs::hard_link(&change.path, &aside)?;
+    durable::rename(&change.temporary, &change.path).inspect_err(|_| {
+        // a second name is in the way of the next attempt
+        let _ = fs::remove_file(&aside);
+    })?;
+    tracing::warn!("{} was written by hand: it is {} now", change.path.display(), aside.display());
+    Ok(())
 }
 
-fn put_back(change: &Change<'_>) -> io::Result<()> {
+fn put_back(change: &Change<'_>, mark: &str) -> io::Result<()> {
     match &change.old {
+        Some(_) if change.is_by_hand(mark) => durable::rename(&aside(&change.path), &change.path),
         Some(old) => durable::replace(&change.path, old, change.old_attributes),
         None => fs::remove_file(&change.path),
+    }
+}
+
+impl Change<'_> {
+    fn is_by_hand(&self, mark: &str) -> bool {
+        self.old.as_ref().is_some_and(|old| !is_ours(old, mark))
     }
 }
 
@@ -234,9 +246,12 @@ mod tests {
         next.files.push(lacking);
         assert!(matches!(write(&root, &next), Err(FilesError::System { .. })));
         assert_eq!(seen(&root), before, "what comes before it");
-        // a directory is there when the others are in their places already
-        next.files[2].path = "/etc/ha.d/resource.d";
-        fs::write(root.path("/etc/ha.d/resource.d/x"), "x").unwrap();
+        // one that was written by hand, and whose name beside would be too long: the others are in their places by then
+        let long: &str = format!("/etc/ha.d/{}", "x".repeat(250)).leak();
+        next.files[2].path = long;
+        fs::write(root.path(long), "by hand\n").unwrap();
+        fs::write(root.path("/etc/ha.d/ha.cf"), "node one\n").unwrap();
+        let before = seen(&root);
         assert!(write(&root, &next).is_err());
         assert_eq!(seen(&root), before);
     }
