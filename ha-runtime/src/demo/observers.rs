@@ -28,45 +28,34 @@ const SILENCE: Duration = Duration::from_secs(1);
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
 /// How long a phone asks one server before it tries the other one.
 pub(super) const GIVE_UP: Duration = Duration::from_secs(1);
+/// From switching on to the end, on the slowest of machines; half a minute is usual.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two looks at what they see.
+const AGAIN: Duration = Duration::from_millis(20);
 /// Who they are.
 const USERS: [&str; PHONES] = ["1001", "1002", "1003"];
 
-/// All observers, on a thread of their own; they end when this is dropped.
+/// Whoever looks on, on a thread of its own; they end when this is dropped.
 #[derive(Debug)]
-pub(super) struct Observers {
-    seen: watch::Receiver<Seen>,
+pub(super) struct Observers<S> {
+    seen: watch::Receiver<S>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Observers {
-    /// Begins to ask both nodes, and switches the phones on, which belong to the master.
-    pub(super) fn start(master: &Place, slave: &Place, timeline: &Timeline) -> Result<Observers, Failure> {
-        let (publish, seen) = watch::channel(Seen::default());
+impl<S: Clone + Default + Send + Sync + 'static> Observers<S> {
+    /// `begin` spawns them; they publish what they see.
+    pub(super) fn start(
+        begin: impl FnOnce(&mut JoinSet<()>, watch::Sender<S>) + Send + 'static,
+    ) -> Result<Observers<S>, Failure> {
+        let (publish, seen) = watch::channel(S::default());
         let (end, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::environment)?;
-        let nodes = [(Who::Master, master.clone()), (Who::Slave, slave.clone())];
-        let timeline = timeline.clone();
         let observe = move || {
             runtime.block_on(async {
                 let mut tasks = JoinSet::new();
-                let addresses = nodes.each_ref().map(|(_, place)| place.telephony);
-                for (who, place) in nodes {
-                    tasks.spawn(ask(who, place.telephony, publish.clone(), timeline.clone()));
-                    let heard = publish.clone();
-                    let decided = move |one| heard.send_modify(|seen| seen.decisions.push(one));
-                    tasks.spawn(read_along(who, place.root, decided, timeline.clone()));
-                }
-                let (reports, told) = mpsc::unbounded_channel();
-                switch_on_phones(addresses, &reports, &mut tasks);
-                tasks.spawn(follow(told, publish, timeline.clone()));
-                tasks.spawn(async move {
-                    loop {
-                        timeline.settle(Instant::now());
-                        tokio::time::sleep(PAGE).await;
-                    }
-                });
+                begin(&mut tasks, publish);
                 // an error means that the demonstration is over as well
                 let _ = ended.await;
             });
@@ -77,17 +66,36 @@ impl Observers {
     }
 
     /// What is seen now.
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> S {
         self.seen.borrow().clone()
     }
 
     /// Whether it looks like that.
-    pub(super) fn see(&self, like: impl FnOnce(&Seen) -> bool) -> bool {
+    pub(super) fn see(&self, like: impl FnOnce(&S) -> bool) -> bool {
         like(&self.seen.borrow())
+    }
+
+    /// Waits until it does. Err: that was not in time, counted from `begun`, or what `check` says.
+    pub(super) fn until(
+        &self,
+        what: &str,
+        begun: Instant,
+        mut check: impl FnMut() -> Result<(), Failure>,
+        like: impl Fn(&S) -> bool,
+    ) -> Result<(), Failure> {
+        while !self.see(&like) {
+            check()?;
+            if begun.elapsed() > PATIENCE {
+                let text = format!("not seen within {} s of switching on: {what}", PATIENCE.as_secs());
+                return Err(Failure::environment(text));
+            }
+            std::thread::sleep(AGAIN);
+        }
+        check()
     }
 }
 
-impl Drop for Observers {
+impl<S> Drop for Observers<S> {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
@@ -97,16 +105,41 @@ impl Drop for Observers {
     }
 }
 
-fn switch_on_phones(
-    [master, slave]: [SocketAddr; 2],
-    reports: &mpsc::UnboundedSender<PhoneReport>,
+/// Begins to ask both nodes, and switches the phones on, which belong to the master.
+pub(super) fn start(master: &Place, slave: &Place, timeline: &Timeline) -> Result<Observers<Seen>, Failure> {
+    let nodes = [(Who::Master, master.clone()), (Who::Slave, slave.clone())];
+    let timeline = timeline.clone();
+    Observers::start(move |tasks, publish: watch::Sender<Seen>| {
+        let [first, backup] = nodes.each_ref().map(|(_, place)| place.telephony);
+        for (who, place) in nodes {
+            tasks.spawn(ask(who, place.telephony, publish.clone(), timeline.clone()));
+            let heard = publish.clone();
+            let decided = move |one| heard.send_modify(|seen| seen.decisions.push(one));
+            tasks.spawn(read_along(who, place.root, decided, timeline.clone()));
+        }
+        let told = switch_on_phones(first, Some(backup), tasks);
+        tasks.spawn(follow(told, publish, timeline.clone()));
+        tasks.spawn(async move {
+            loop {
+                timeline.settle(Instant::now());
+                tokio::time::sleep(PAGE).await;
+            }
+        });
+    })
+}
+
+/// Phones that register at the first address as long as it answers, and what they tell of it.
+pub(super) fn switch_on_phones(
+    primary: SocketAddr,
+    backup: Option<SocketAddr>,
     tasks: &mut JoinSet<()>,
-) {
+) -> mpsc::UnboundedReceiver<PhoneReport> {
+    let (reports, told) = mpsc::unbounded_channel();
     for (number, user) in (0..).zip(USERS) {
         let settings = PhoneSettings {
             user: user.to_owned(),
-            primary: master,
-            backup: Some(slave),
+            primary,
+            backup,
             expires: Duration::from_secs(30),
             period: PERIOD,
             give_up: GIVE_UP,
@@ -118,6 +151,7 @@ fn switch_on_phones(
             phone.run().await;
         });
     }
+    told
 }
 
 /// Prints and publishes a node's decisions as its journal grows.

@@ -8,7 +8,7 @@ use super::data::Data;
 use super::figures::{Figures, Limits};
 use super::interrupt::Interrupt;
 use super::node::Node;
-use super::observers::Observers;
+use super::observers::{self, Observers};
 use super::seen::Seen;
 use super::stage::{HOLD, Props, Stage};
 use super::timeline::{Timeline, Who};
@@ -18,8 +18,6 @@ use crate::report::{Blame, Failure};
 use crate::settings::{DEFAULT_PATH, Settings};
 use crate::sip::Server;
 
-/// From switching on to the end, on the slowest of machines; half a minute is usual.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a replication of a few small things may take.
 const REPLICATION: Duration = Duration::from_secs(20);
 /// How long the slave's disk may take until what it has decided is on it.
@@ -37,7 +35,7 @@ const HAND_BACK: [&str; 1] = ["S10"];
 /// The pair and those who look at it. The nodes' processes end when this is dropped.
 pub(super) struct Story<'a> {
     // dropped first: what is ended at the end is no event
-    observers: Observers,
+    observers: Observers<Seen>,
     master: Node,
     slave: Node,
     data: Data<'a>,
@@ -67,7 +65,7 @@ impl<'a> Story<'a> {
         let path = stage.slave.root.path(DEFAULT_PATH);
         let settings = Settings::load(&path, profile).map_err(Failure::environment)?;
         Ok(Story {
-            observers: Observers::start(&stage.master, &stage.slave, timeline)?,
+            observers: observers::start(&stage.master, &stage.slave, timeline)?,
             master: Node::new(&stage.master, &stage.slave, props),
             slave: Node::new(&stage.slave, &stage.master, props),
             data: Data { stage, profile, servers: props.servers },
@@ -249,17 +247,13 @@ impl<'a> Story<'a> {
 
     /// Waits until it is seen. Err: it was not in time, a daemon has ended, or somebody wants to end.
     fn until(&mut self, what: &str, like: impl Fn(&Seen) -> bool) -> Result<(), Failure> {
-        while !self.observers.see(&like) {
-            self.interrupt.check()?;
-            self.master.check()?;
-            self.slave.check()?;
-            if self.begun.elapsed() > PATIENCE {
-                let text = format!("not seen within {} s of switching on: {what}", PATIENCE.as_secs());
-                return Err(Failure::environment(text));
-            }
-            std::thread::sleep(GLANCE);
-        }
-        Ok(())
+        let Story { observers, master, slave, interrupt, begun, .. } = self;
+        let check = || {
+            interrupt.check()?;
+            master.check()?;
+            slave.check()
+        };
+        observers.until(what, *begun, check, like)
     }
 
     fn pause(&mut self) -> Result<(), Failure> {

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 
-use super::super::observers::{GIVE_UP, PERIOD, read_along};
+use super::super::observers::{Observers, read_along, switch_on_phones};
 use super::super::seen::{Decided, PHONES};
 use super::super::timeline::{Timeline, Who};
 use super::answers::{Answer, Answers};
@@ -17,7 +15,7 @@ use super::ground::Ground;
 use super::network::{OBSERVERS, ROUTER};
 use crate::report::Failure;
 use crate::root::Root;
-use crate::sip::{MAX_MESSAGE, Message, NODE, Phone, PhoneEvent, PhoneReport, PhoneSettings, Request};
+use crate::sip::{MAX_MESSAGE, Message, NODE, PhoneEvent, PhoneReport, Request};
 
 /// Between two questions: the resolution of what is measured.
 const EVERY: Duration = Duration::from_millis(20);
@@ -25,9 +23,6 @@ const EVERY: Duration = Duration::from_millis(20);
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 /// Between two looks at what is to be told.
 const PAGE: Duration = Duration::from_millis(50);
-/// Who they are.
-const USERS: [&str; PHONES] = ["1001", "1002", "1003"];
-
 /// What is seen of the pair from outside.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
@@ -65,75 +60,32 @@ impl Seen {
     }
 }
 
-/// All of them, on a thread of their own; they end when this is dropped.
-#[derive(Debug)]
-pub(super) struct Observers {
-    seen: watch::Receiver<Seen>,
-    end: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Observers {
-    /// Begins to ask, and to read both journals.
-    pub(super) fn start(
-        ground: &Ground,
-        roots: [(Who, Root); 2],
-        timeline: &Timeline,
-    ) -> Result<Observers, Failure> {
-        let (publish, seen) = watch::channel(Seen::default());
-        let (end, ended) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Failure::environment)?;
-        let address = ground.telephony();
-        let mut sources: Vec<(IpAddr, bool)> = vec![(IpAddr::from([0, 0, 0, 0]), true)];
-        if ground.has_network() {
-            sources = vec![(ROUTER.into(), true)];
-            sources.extend(OBSERVERS.map(|observer| (observer.into(), false)));
+/// Begins to ask, and to read both journals.
+pub(super) fn start(
+    ground: &Ground,
+    roots: [(Who, Root); 2],
+    timeline: &Timeline,
+) -> Result<Observers<Seen>, Failure> {
+    let address = ground.telephony();
+    let mut sources: Vec<(IpAddr, bool)> = vec![(IpAddr::from([0, 0, 0, 0]), true)];
+    if ground.has_network() {
+        sources = vec![(ROUTER.into(), true)];
+        sources.extend(OBSERVERS.map(|observer| (observer.into(), false)));
+    }
+    let timeline = timeline.clone();
+    Observers::start(move |tasks, publish: watch::Sender<Seen>| {
+        for (source, by_phone) in sources {
+            tasks.spawn(ask(source, by_phone, address, publish.clone()));
         }
-        let timeline = timeline.clone();
-        let observe = move || {
-            runtime.block_on(async {
-                let mut tasks = JoinSet::new();
-                for (source, by_phone) in sources {
-                    tasks.spawn(ask(source, by_phone, address, publish.clone()));
-                }
-                for (who, root) in roots {
-                    let publish = publish.clone();
-                    let decided = move |one| publish.send_modify(|seen| seen.decisions.push(one));
-                    tasks.spawn(read_along(who, root, decided, timeline.clone()));
-                }
-                let (reports, told) = mpsc::unbounded_channel();
-                switch_on_phones(address, &reports, &mut tasks);
-                tasks.spawn(follow(told, publish.clone(), timeline.clone()));
-                tasks.spawn(tell(publish.subscribe(), timeline));
-                // an error means that the demonstration is over as well
-                let _ = ended.await;
-            });
-        };
-        let thread = std::thread::Builder::new().name("observers".into()).spawn(observe);
-        let thread = Some(thread.map_err(Failure::environment)?);
-        Ok(Observers { seen, end: Some(end), thread })
-    }
-
-    /// What is seen now.
-    pub(super) fn seen(&self) -> Seen {
-        self.seen.borrow().clone()
-    }
-
-    /// Whether it looks like that.
-    pub(super) fn see(&self, like: impl FnOnce(&Seen) -> bool) -> bool {
-        like(&self.seen.borrow())
-    }
-}
-
-impl Drop for Observers {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(thread) = self.thread.take() {
-            // a panic in it has been printed
-            let _ = thread.join();
+        for (who, root) in roots {
+            let publish = publish.clone();
+            let decided = move |one| publish.send_modify(|seen| seen.decisions.push(one));
+            tasks.spawn(read_along(who, root, decided, timeline.clone()));
         }
-    }
+        let told = switch_on_phones(address, None, tasks);
+        tasks.spawn(follow(told, publish.clone(), timeline.clone()));
+        tasks.spawn(tell(publish.subscribe(), timeline));
+    })
 }
 
 /// Asks with OPTIONS, whatever becomes of the questions before.
@@ -178,29 +130,6 @@ async fn ask(source: IpAddr, by_phone: bool, address: SocketAddr, publish: watch
                 }
             }
         }
-    }
-}
-
-fn switch_on_phones(
-    address: SocketAddr,
-    reports: &mpsc::UnboundedSender<PhoneReport>,
-    tasks: &mut JoinSet<()>,
-) {
-    for (number, user) in (0..).zip(USERS) {
-        let settings = PhoneSettings {
-            user: user.to_owned(),
-            primary: address,
-            backup: None,
-            expires: Duration::from_secs(30),
-            period: PERIOD,
-            give_up: GIVE_UP,
-        };
-        let phone = Phone::new(settings, reports.clone());
-        tasks.spawn(async move {
-            // phones do not move in step
-            tokio::time::sleep(PERIOD / 3 * number).await;
-            phone.run().await;
-        });
     }
 }
 

@@ -6,19 +6,18 @@ use serde_json::{Value, json};
 
 use super::super::data::part_summary;
 use super::super::interrupt::Interrupt;
+use super::super::observers::Observers;
 use super::super::timeline::{Timeline, Who};
 use super::data::Data;
 use super::figures::{Figures, Limits};
 use super::machine::Machine;
-use super::observers::{Observers, Seen};
+use super::observers::{self, Seen};
 use super::place::{Place, Props};
 use crate::control::Request;
 use crate::replicate::Scope;
 use crate::report::Failure;
 use crate::settings::{DEFAULT_PATH, Settings};
 
-/// From switching on to the end, on the slowest of machines; half a minute is usual.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// How long fetching a few small things may take, or a handover.
 const REQUEST: Duration = Duration::from_secs(60);
 /// Between two looks at what the observers see.
@@ -35,7 +34,7 @@ const AT_THE_STANDBY: u32 = 1004;
 /// The pair and those who look at it. The machines are switched off when this is dropped.
 pub(super) struct Story<'a> {
     // dropped first: what is ended at the end is no event
-    observers: Observers,
+    observers: Observers<Seen>,
     primary: Machine<'a>,
     standby: Machine<'a>,
     data: Data<'a>,
@@ -66,7 +65,7 @@ impl<'a> Story<'a> {
         let settings = settings.map_err(Failure::environment)?;
         let journals = [(Who::Primary, primary.root.clone()), (Who::Standby, standby.root.clone())];
         Ok(Story {
-            observers: Observers::start(&props.ground, journals, timeline)?,
+            observers: observers::start(&props.ground, journals, timeline)?,
             primary: Machine::new(primary, standby, props),
             standby: Machine::new(standby, primary, props),
             data: Data { props, primary: primary.clone(), standby: standby.clone() },
@@ -246,17 +245,13 @@ impl<'a> Story<'a> {
 
     /// Waits until it is seen. Err: it was not in time, a daemon has ended, or somebody wants to end.
     fn until(&mut self, what: &str, like: impl Fn(&Seen) -> bool) -> Result<(), Failure> {
-        while !self.observers.see(&like) {
-            self.interrupt.check()?;
-            self.primary.check()?;
-            self.standby.check()?;
-            if self.begun.elapsed() > PATIENCE {
-                let text = format!("not seen within {} s of switching on: {what}", PATIENCE.as_secs());
-                return Err(Failure::environment(text));
-            }
-            std::thread::sleep(GLANCE);
-        }
-        self.interrupt.check()
+        let Story { observers, primary, standby, interrupt, begun, .. } = self;
+        let check = || {
+            interrupt.check()?;
+            primary.check()?;
+            standby.check()
+        };
+        observers.until(what, *begun, check, like)
     }
 
     fn pause(&mut self) -> Result<(), Failure> {
