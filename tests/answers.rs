@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Host, Moment};
+use crate::{Host, Moment, ground};
 
 /// Between two probes of a kind.
 pub const PERIOD: Duration = Duration::from_millis(10);
@@ -176,6 +176,16 @@ impl Answers {
     /// For how long in all both nodes answered; 0 wanted.
     pub fn overlap(&self) -> Duration {
         self.overlaps().into_iter().map(|(from, to)| to.after(from)).sum()
+    }
+
+    /// Fails if both nodes ever answered, for good: it is a failure once among many attempts too.
+    #[track_caller]
+    pub fn never_both(&self) {
+        let overlap = self.overlap();
+        if !overlap.is_zero() {
+            ground::unforgivable(&format!("both nodes answered for {overlap:?}"));
+            panic!("both nodes answered for {overlap:?}\n{self}");
+        }
     }
 
     /// Probes that both nodes answered.

@@ -67,10 +67,24 @@ pub fn skip(reason: &str) {
 
 /// The same where even a machine that runs the lab may lack something that only the network can bring.
 pub fn skip_allowed(reason: &str) {
-    let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("SKIPPED {name}: {reason}");
-    let Some(path) = env::var_os("LAB_SKIPPED") else { return };
+    eprintln!("SKIPPED {}: {reason}", running());
+    note("LAB_SKIPPED", reason);
+}
+
+/// What no second attempt makes good: `./check` fails of a line in the file that `LAB_OVERLAPS` names.
+pub(crate) fn unforgivable(what: &str) {
+    note("LAB_OVERLAPS", what);
+}
+
+fn running() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+/// A line about the running test, at the end of the file that the variable names, if it does.
+fn note(variable: &str, text: &str) {
+    let Some(path) = env::var_os(variable) else { return };
     let file = fs::OpenOptions::new().append(true).create(true).open(path);
-    file.and_then(|mut file| writeln!(file, "{name}: {reason}"))
-        .expect("LAB_SKIPPED names a file to append to");
+    if let Err(error) = file.and_then(|mut file| writeln!(file, "{}: {text}", running())) {
+        panic!("{variable} names a file to append to: {error}");
+    }
 }
