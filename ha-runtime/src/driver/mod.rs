@@ -4,6 +4,7 @@
 //! or the node's deadline; repeat. One consumer, so no lock and no shared state, but for the generation that actions
 //! check right before they act.
 
+mod acting;
 mod address;
 mod changes;
 mod checks;
@@ -14,6 +15,7 @@ mod keeper;
 mod leaving;
 mod leftovers;
 mod owing;
+mod reloading;
 mod requests;
 pub(crate) mod stale;
 mod status;
@@ -24,22 +26,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::Local;
-use ha_core::event::{ActionFailed, ActionId, Command, Target};
+use ha_core::event::{Command, Target};
 use ha_core::health::{Rung, Verdict as PeerVerdict};
 use ha_core::node::Node;
 use ha_core::services::Observed;
-use ha_core::{Input, Output, Policy, RoleConfig, ServiceState};
+use ha_core::{Input, Output, RoleConfig, ServiceState};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::cluster::{self, Charter};
+use crate::cluster;
 use crate::context::Context;
 use crate::control::Request;
 use crate::effect::Performer;
-use crate::fence::{Beginnings, Moment, Takeover, UNFINISHED};
+use crate::fence::{Beginnings, UNFINISHED};
 use crate::lock;
 use crate::node_state;
 use crate::observe::observe;
@@ -48,7 +50,6 @@ use crate::probe::{self, Icmp, ProbeOutcome};
 use crate::replicate::{self, Ended, Job, Kept};
 use crate::report::{Failure, Verdict};
 use crate::settings;
-use crate::telephony::{self, Brought};
 use checks::Checking;
 pub(crate) use clustering::Opener;
 use clustering::{Clustering, Reopened};
@@ -57,6 +58,7 @@ pub use following::without_daemon as followers_without_daemon;
 use handover::Waiter;
 use keeper::Keeper;
 pub use keeper::{AlertLine, DECISION, Notes};
+use reloading::Reread;
 pub use status::{document as status_document, text as status_text};
 
 /// Between two looks at telephony (`safety.md` 2.6).
@@ -82,13 +84,6 @@ enum Message {
     Reopened(Reopened),
     /// A probe ended without an outcome: this program is broken, which must not look like a dead peer.
     Broken(tokio::task::JoinError),
-}
-
-/// The settings, read anew, and what comes of them.
-struct Reread {
-    context: Context,
-    policy: Policy,
-    performer: Arc<Performer>,
 }
 
 /// A role change that was done.
@@ -415,145 +410,6 @@ impl Driver {
             }
         }
     }
-
-    /// Whether this node receives replications while it stands by.
-    fn may_be_replicated_to(&self) -> bool {
-        self.context.settings.replication.flow.reaches(self.node.role().role())
-    }
-
-    /// Starts or stops telephony in a thread of its own. A slave that starts raises the fence first, so that no
-    /// replication commits under running telephony (`safety.md` 4.2).
-    fn set_services(&mut self, id: ActionId, to: ServiceState, generation: u64) {
-        let (context, performer) = (self.context.clone(), Arc::clone(&self.performer));
-        let (current, to_self) = (Arc::clone(&self.generation), self.to_self.clone());
-        let (fence, journal) = (Arc::clone(&self.fence), self.keeper.journal());
-        let moment = self.beginnings.act(generation);
-        let takeover = self.takeover(generation, moment);
-        let is_replica = self.may_be_replicated_to();
-        let still_wanted = move || current.load(Ordering::SeqCst) == generation;
-        let work = async move {
-            if is_replica && to == ServiceState::Running && still_wanted() {
-                crate::fence::keep(&fence, &context, &takeover).await;
-            }
-            in_a_thread("telephony", move || {
-                let what = serde_json::json!({ "action": state_word(to), "generation": generation });
-                journal.note("services", &what);
-                telephony::bring(&context, &performer, to, still_wanted)
-            })
-            .await
-        };
-        tokio::spawn(async move {
-            // in a task of its own, so that a report comes whatever happens to it: without one nothing would ever be
-            // started or stopped again
-            let result = match tokio::spawn(work).await {
-                Ok(Ok(Ok(Brought::Done { complaints }))) => {
-                    complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
-                    Ok(())
-                }
-                Ok(Ok(Ok(Brought::Already))) => Ok(()),
-                Ok(Ok(Err(error))) => Err(ActionFailed(error.to_string())),
-                Ok(Err(error)) => Err(ActionFailed(error.to_string())),
-                Err(error) => Err(ActionFailed(error.to_string())),
-            };
-            if let Err(error) = &result {
-                tracing::error!("telephony: {error}");
-            }
-            let _ = to_self.send(Message::Input(Input::Done { id, result })).await;
-        });
-    }
-
-    fn takeover(&self, generation: u64, moment: Moment) -> Takeover {
-        let (notes, alerts) = (self.keeper.journal(), Some(self.keeper.alerts()));
-        Takeover { role: self.node.role().role(), generation, moment, notes, alerts }
-    }
-
-    /// Settles what a replication left that was cut, for as long as this node stands by as it does now.
-    fn settle_leftovers(&self) {
-        let Ok(settling) = Arc::clone(&self.settling).try_lock_owned() else { return };
-        let (context, notes) = (self.context.clone(), self.keeper.journal());
-        let (current, generation) = (Arc::clone(&self.generation), self.node.record().generation);
-        let still = move || current.load(Ordering::SeqCst) == generation;
-        tokio::spawn(async move {
-            let _settling = settling;
-            let ask = async |transaction| leftovers::ask(&context, transaction).await;
-            leftovers::settle(&context, &notes, still, ask).await;
-        });
-    }
-
-    /// Looks at telephony in a thread: a stalled disk must not stop the loop, nor may looks pile up before it. A slave that
-    /// serves looks after its fence as well, which a restart of the engine or of the database takes away; one that stands
-    /// by looks after what a replication left that was cut.
-    fn look(&self) {
-        let Ok(looking) = Arc::clone(&self.looking).try_lock_owned() else { return };
-        let (context, to_self) = (self.context.clone(), self.to_self.clone());
-        let fence = Arc::clone(&self.fence);
-        let status = self.node.status();
-        let takeover = self.takeover(status.record.generation, Moment::Later);
-        let stands_by = self.may_be_replicated_to() && !status.record.active;
-        if stands_by {
-            self.settle_leftovers();
-        }
-        let owing = stands_by.then(|| to_self.clone());
-        let by_hand = stands_by && status.in_flight.is_none();
-        let serves = self.may_be_replicated_to()
-            && status.record.active
-            && status.in_flight.is_none()
-            && status.observed == Observed::Running;
-        tokio::spawn(async move {
-            let _looking = looking;
-            if serves && context.profile().database.is_some() {
-                crate::fence::keep(&fence, &context, &takeover).await;
-            }
-            let look = tokio::task::spawn_blocking(move || {
-                let observed = observe(&context.root, &context.profile().observe);
-                if by_hand {
-                    owing::seen(&context, observed);
-                }
-                if let Some(to_loop) = owing {
-                    owing::tell(&context, &to_loop);
-                }
-                observed
-            });
-            if let Ok(observed) = look.await {
-                let _ = to_self.send(Message::Input(Input::Observed(observed))).await;
-            }
-        });
-    }
-
-    /// SIGHUP: the settings are read anew, and used when they are right.
-    fn reload(&self) {
-        let (context, to_self, role) = (self.context.clone(), self.to_self.clone(), *self.node.role());
-        let journal = self.keeper.journal();
-        tokio::task::spawn_blocking(move || match reread(&context, &role, journal) {
-            Ok(read) => {
-                let _ = to_self.blocking_send(Message::Reloaded(Box::new(read)));
-            }
-            Err(failure) => tracing::error!("settings are kept as they were: {failure}"),
-        });
-    }
-
-    fn reloaded(&mut self, read: Reread) {
-        let Reread { context, policy, performer } = read;
-        let before = std::mem::replace(&mut self.context, context);
-        let role = *self.node.role();
-        if let Err(failure) = self.open_probes(&role) {
-            self.context = before;
-            return tracing::error!("settings are kept as they were: {failure}");
-        }
-        if !self.node.change_policy(policy, clock::now()) {
-            self.context = before;
-            return tracing::error!(
-                "settings are kept as they were: telephony is being started or stopped, try again"
-            );
-        }
-        self.performer = performer;
-        self.keep_anew();
-        self.follow_no_more("the settings were read anew");
-        self.keeper.alert_by(self.context.settings.alert.command.clone());
-        tracing::info!("settings read anew");
-        self.feed(Input::Tick);
-        self.recluster();
-    }
 }
 
 /// Whom a node pings: the peer on the rung for it, the references always. Empty: it needs no socket for it.
@@ -565,15 +421,6 @@ fn pinged(probe: &settings::Probe, role: &RoleConfig) -> Vec<IpAddr> {
 
 fn system(error: std::io::Error) -> Failure {
     Failure::environment(format!("signals: {error}"))
-}
-
-fn reread(context: &Context, role: &RoleConfig, journal: Notes) -> Result<Reread, Failure> {
-    let context = context.reread()?;
-    // a pair whose cluster could not be opened would serve nobody
-    Charter::of(&context, role)?;
-    let policy = context.policy(Arc::new(Local));
-    let performer = Arc::new(performer::build(&context, journal)?);
-    Ok(Reread { context, policy, performer })
 }
 
 /// Work in a thread of its own: those that tokio lends for blocking work are few, and all of them may hang on a disk or
@@ -591,14 +438,6 @@ async fn until(deadline: Option<ha_core::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep(deadline - clock::now().mono).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the journal calls a state.
-fn state_word(state: ServiceState) -> &'static str {
-    match state {
-        ServiceState::Running => "start",
-        ServiceState::Stopped => "stop",
     }
 }
 

@@ -244,7 +244,7 @@ fn settings_read_anew_keep_the_way_to_the_other_node() {
     let mut place = Place::new(RoleConfig::Disabled);
     place.context.way = Way::Program(vec!["agent".to_owned()]);
     let notes = Notes::open(&place.context).unwrap();
-    let read = reread(&place.context, &RoleConfig::Disabled, notes).unwrap();
+    let read = reloading::reread(&place.context, &RoleConfig::Disabled, notes).unwrap();
     assert!(matches!(read.context.way, Way::Program(words) if words == ["agent"]));
 }
 
