@@ -81,7 +81,8 @@ pub fn ha_cf(pair: &Pair<'_>) -> Result<String, HeartbeatError> {
     for (interface, address) in pair.paths {
         line(format_args!("ucast {interface} {}", ipv4(*address)?));
     }
-    line(format_args!("auto_failback {}", if pair.auto_failback { "on" } else { "off" }));
+    // the engine asks for it, when the other node has carried back what it holds newer
+    line(format_args!("auto_failback off"));
     line(format_args!("node {}", pair.shared.primary_node));
     line(format_args!("node {}", pair.shared.standby_node));
     for reference in pair.references {
@@ -202,7 +203,6 @@ mod tests {
             keepalive: Duration::from_millis(200),
             deadtime: Duration::from_secs(2),
             initdead: Duration::from_secs(120),
-            auto_failback: false,
         }
     }
 
@@ -248,15 +248,10 @@ mod tests {
     fn whole_seconds_are_written_without_a_unit() {
         let (shared, paths) = (shared(), [("eth0", ip("10.77.0.12"))]);
         let initdead = Duration::from_millis(180_500);
-        let slow = Pair {
-            deadtime: Duration::from_secs(90),
-            initdead,
-            auto_failback: true,
-            ..pair(&shared, &paths, &[])
-        };
+        let slow = Pair { deadtime: Duration::from_secs(90), initdead, ..pair(&shared, &paths, &[]) };
         let text = ha_cf(&slow).unwrap();
         assert!(text.contains("warntime 30\ndeadtime 90\ninitdead 180500ms\n"), "{text}");
-        assert!(text.contains("auto_failback on\n") && !text.contains("ping"), "{text}");
+        assert!(!text.contains("ping"), "{text}");
     }
 
     #[test]

@@ -78,14 +78,14 @@ pub enum Request {
         /// Came, otherwise is to leave.
         here: bool,
     },
-    /// From the master's daemon through the agent, to a slave.
-    FromMaster(FromMaster),
+    /// From the other node's daemon, through the agent.
+    FromPeer(FromPeer),
 }
 
-/// What a master may ask of its slave's daemon, through the agent.
+/// What a node may ask of the other one's daemon, through the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
-pub enum FromMaster {
+pub enum FromPeer {
     /// Serve, and answer when telephony runs.
     TakeOver,
     /// Rest: the master serves.
@@ -97,6 +97,8 @@ pub enum FromMaster {
     },
     /// A person has seen the latch.
     Acknowledge,
+    /// What it says of itself and of the pair: see [`crate::cluster::Said`].
+    Standing,
 }
 
 /// Where the socket is.

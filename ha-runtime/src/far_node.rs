@@ -1,13 +1,14 @@
-//! Requests of the master's daemon to its slave's, through the agent.
+//! Requests of a node's daemon to the other one's, through the agent.
 
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use ha_core::replication::wire::{Hello, VERSION};
 
 use crate::agent::Client;
 use crate::context::Context;
-use crate::control::{Answer, FromMaster};
-use crate::far::{FarStream, Word};
+use crate::control::{Answer, FromPeer};
+use crate::far::{Far, FarStream, Word};
 use crate::report::{Failure, Verdict};
 use crate::sync::SyncError;
 use crate::way;
@@ -30,32 +31,55 @@ pub fn failure(error: &SyncError) -> Failure {
 }
 
 /// Asks the slave's daemon and waits for its answer.
-pub async fn ask(context: Context, what: FromMaster) -> Verdict {
+pub async fn ask(context: Context, what: FromPeer) -> Verdict {
     tokio::task::spawn_blocking(move || ask_blocking(&context, &what))
         .await
         .unwrap_or_else(|error| Err(Failure::environment(error)))
 }
 
-fn ask_blocking(context: &Context, what: &FromMaster) -> Verdict {
-    let peer =
-        context.role()?.peer().ok_or_else(|| Failure::guard("guard \"role\": this node has no peer"))?;
-    let far = way::to_peer(context, peer)?;
-    let stream = far.open(Word::Agent).map_err(Failure::environment)?;
-    let mut client = greet(context, stream)?;
-    let request = serde_json::to_vec(what).map_err(Failure::environment)?;
-    let answer = client.control(&request).map_err(|error| failure(&error))?;
-    let answer: Answer = serde_json::from_slice(&answer)
-        .map_err(|error| Failure::environment(format!("the slave's answer cannot be read: {error}")))?;
-    answer.into()
+fn ask_blocking(context: &Context, what: &FromPeer) -> Verdict {
+    Conversation::open(context, PATIENCE)?.ask(what)
+}
+
+/// A line to the other node's daemon. Blocks.
+pub(crate) struct Conversation {
+    client: Client<UnixStream>,
+    /// Ends with it.
+    _far: Box<dyn Far>,
+}
+
+impl Conversation {
+    /// `patience`: how long each answer may take.
+    pub(crate) fn open(context: &Context, patience: Duration) -> Result<Conversation, Failure> {
+        let peer =
+            context.role()?.peer().ok_or_else(|| Failure::guard("guard \"role\": this node has no peer"))?;
+        let far = way::to_peer(context, peer)?;
+        let stream = far.open(Word::Agent).map_err(Failure::environment)?;
+        Ok(Conversation { client: greet_within(context, stream, patience)?, _far: far })
+    }
+
+    pub(crate) fn ask(&mut self, what: &FromPeer) -> Verdict {
+        let request = serde_json::to_vec(what).map_err(Failure::environment)?;
+        let answer = self.client.control(&request).map_err(|error| failure(&error))?;
+        let answer: Answer = serde_json::from_slice(&answer).map_err(|error| {
+            Failure::environment(format!("the other node's answer cannot be read: {error}"))
+        })?;
+        answer.into()
+    }
 }
 
 /// Begins a conversation. When that fails, what the far end said on stderr is the better explanation.
-pub fn greet(
+pub fn greet(context: &Context, stream: FarStream) -> Result<Client<UnixStream>, Failure> {
+    greet_within(context, stream, PATIENCE)
+}
+
+fn greet_within(
     context: &Context,
     stream: FarStream,
-) -> Result<Client<std::os::unix::net::UnixStream>, Failure> {
+    patience: Duration,
+) -> Result<Client<UnixStream>, Failure> {
     let (socket, end) = stream.into_parts();
-    socket.set_read_timeout(Some(PATIENCE)).map_err(Failure::environment)?;
+    socket.set_read_timeout(Some(patience)).map_err(Failure::environment)?;
     Client::open(socket, &hello(context)).map_err(|error| {
         let said = end.wait(Duration::from_secs(2)).ok().filter(|ending| !ending.is_success());
         match said {

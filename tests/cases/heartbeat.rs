@@ -89,7 +89,13 @@ fn telephony_goes_where_heartbeat_moves_the_address() {
     assert!(written.contains("\nmaster IPaddr2::10.77.0.100/24/eth0 sark-ha\n600 "), "{written}");
     let status = pair.status(Master);
     assert!(status.word("/cluster/assumption").contains("each Heartbeat hears the other"), "{status:?}");
-    pair.ha(Master, "doctor").says(&["heartbeat-files", "the resource script are as the settings say"]);
+    let well = [
+        "the resource script are as the settings say",
+        "the other node has the same address, names and kind of cluster",
+    ];
+    for host in [Master, Slave] {
+        pair.ha(host, "doctor").says(&well);
+    }
     pair.ha(Slave, "services start").exits(3).says(&["address"]);
 
     // Asterisk dies
@@ -152,7 +158,12 @@ fn breaks_and_mends(pair: &Pair, home: Host) {
             .then_some(())
     });
     pair.lab.mend();
-    // it begins anew at one node or at both, in its own time
+    settles(pair);
+}
+
+/// Heartbeat begins anew at one node or at both, in its own time; then one serves, and it stays so.
+#[track_caller]
+fn settles(pair: &Pair) {
     let mut since = None;
     wait::until("one of them serves, and it stays so", 4 * LIMIT, || {
         let serves = |host: Host| {
@@ -187,9 +198,29 @@ fn a_master_that_was_dead_stands_by_and_one_serves_after_a_line_was_cut() {
 }
 
 #[test]
-fn heartbeat_brings_a_master_back_where_the_policy_waits_for_nothing() {
+fn a_master_gets_the_address_back_where_the_policy_waits_for_nothing_but_the_carry() {
     let settings =
         Settings::sark().with("failback", "policy", "\"automatic\"").with("failback", "hold", "\"0s\"");
     let Some(pair) = pair(settings) else { return };
     breaks_and_mends(&pair, Host::Master);
+}
+
+#[test]
+fn a_heartbeat_that_is_frozen_loses_the_address_and_one_serves_after_it_wakes() {
+    let Some(pair) = pair(Settings::sark()) else { return };
+    let watch = VipWatch::start(&pair.lab);
+    let begin = Moment::now();
+    pair.lab.sh(Host::Master, "kill -STOP $(pgrep -f '^heartbeat: ')").ok();
+    answers(&watch, Host::Slave, begin);
+    // a machine may be busy: an answer is waited for longer than the slave waits for a beat
+    pair.await_status(Host::Master, "at rest", LIMIT, |status| {
+        !holds(status) && status.services() == "stopped"
+    });
+    assert!(!has_address(&pair, Host::Master));
+    let alone = Moment::now();
+    pass(seconds(3.0));
+    assert_eq!(watch.so_far().since(alone).overlap(), Duration::ZERO);
+    pair.lab.sh(Host::Master, "kill -CONT $(pgrep -f '^heartbeat: ')").ok();
+    settles(&pair);
+    println!("{}", watch.end().since(begin));
 }

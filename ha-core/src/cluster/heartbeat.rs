@@ -31,8 +31,6 @@ pub struct Pair<'a> {
     pub deadtime: Duration,
     /// The same right after a start, when the network may not be there yet.
     pub initdead: Duration,
-    /// Whether Heartbeat itself gives the address back to the primary node, as soon as that is there.
-    pub auto_failback: bool,
 }
 
 /// One of Heartbeat's files as it is to be. It may be a secret: its text is not for logs.

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::{self, AgentHost, Guard, NodeState};
 use crate::context::Context;
-use crate::control::{self, Answer, FromMaster, Request};
+use crate::control::{self, Answer, FromPeer, Request};
 use crate::db::{self, Fate};
 use crate::driver::Notes;
 use crate::durable::STATE_DIRECTORY;
@@ -264,12 +264,12 @@ impl AgentHost for Host {
         leftover::trash_directory(&self.context)
     }
 
-    /// Only what a master may ask: nothing else of the control socket is reached from the other node.
+    /// Only what the other node may ask: nothing else of the control socket is reached from the other node.
     fn control(&self, request: &[u8]) -> Result<Vec<u8>, String> {
-        let request: FromMaster = serde_json::from_slice(request).map_err(|error| error.to_string())?;
-        let verdict = control::ask(&self.context.root, &Request::FromMaster(request), DAEMON_PATIENCE)
+        let request: FromPeer = serde_json::from_slice(request).map_err(|error| error.to_string())?;
+        let verdict = control::ask(&self.context.root, &Request::FromPeer(request), DAEMON_PATIENCE)
             .unwrap_or_else(|| {
-                Err(Failure::environment("no daemon runs on the slave: start it there first"))
+                Err(Failure::environment("no daemon runs on the node that was asked: start it there first"))
             });
         serde_json::to_vec(&Answer::from(verdict)).map_err(|error| error.to_string())
     }

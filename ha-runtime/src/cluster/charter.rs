@@ -6,7 +6,6 @@ use std::time::Duration;
 use ha_core::cluster::beat::Rank;
 use ha_core::cluster::native::BOOT_WAIT;
 use ha_core::distribution::{Shared, Wish};
-use ha_core::failback::FailbackPolicy;
 use ha_core::{Role, RoleConfig};
 
 use super::gate::Gate;
@@ -33,9 +32,6 @@ pub struct Charter {
     pub settings: settings::Cluster,
     /// `[probe] reference`
     pub references: Vec<IpAddr>,
-    /// Whether Heartbeat itself gives the address back: only a policy that waits for nothing leaves that to it. Of the
-    /// native kind never.
-    pub auto_failback: bool,
 }
 
 impl Charter {
@@ -70,11 +66,7 @@ impl Charter {
             )));
         }
         let references = context.settings.probe.reference.clone();
-        let failback = &context.settings.failback;
-        let auto_failback = matches!(settings.kind, ClusterKind::Heartbeat(_))
-            && failback.policy == FailbackPolicy::Automatic
-            && failback.hold.is_zero();
-        Ok(Some(Charter { role: role.role(), peer, address, shared, settings, references, auto_failback }))
+        Ok(Some(Charter { role: role.role(), peer, address, shared, settings, references }))
     }
 
     /// How often the engine's loop is to turn at the least, so that the cluster believes that it lives: eight times a lease,

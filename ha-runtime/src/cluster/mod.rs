@@ -19,10 +19,12 @@ pub mod heartbeat;
 pub mod native;
 mod netlink;
 mod nft;
+mod said;
 #[cfg(test)]
 mod tests;
 
 pub use charter::{Charter, open, release};
+pub use said::{Said, Terms};
 
 /// Who settles which node has the address. Nothing here waits, but for [`Cluster::leave`].
 ///
@@ -56,6 +58,11 @@ pub trait Cluster: Send {
             "guard \"cluster\": no script decides where the address is, but the engine: set [cluster] kind = \"heartbeat\" \
              where Heartbeat should",
         ))
+    }
+
+    /// What it moves, in the words of its own files, which must be the same on both nodes.
+    fn moves(&self) -> Option<&str> {
+        None
     }
 
     /// The engine's loop turned now: the address is held only as long as it does, at least every half of a lease

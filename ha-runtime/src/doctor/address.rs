@@ -5,17 +5,18 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ha_core::RoleConfig;
+use ha_core::{Role, RoleConfig};
 use pnet::datalink::{self, NetworkInterface};
 use serde_json::Value;
 
-use super::{Check, heartbeat, read_text};
+use super::{Check, far, heartbeat, read_text};
 use crate::addresses;
-use crate::cluster::Charter;
 use crate::cluster::gate::Gate;
 use crate::cluster::native::Key;
+use crate::cluster::{self, Charter, Said, Terms};
 use crate::context::Context;
-use crate::control::{self, Request};
+use crate::control::{self, FromPeer, Request};
+use crate::far_node::Conversation;
 use crate::settings::{Cluster, ClusterKind};
 
 /// Where Asterisk's configuration is, and what says in it where it listens.
@@ -49,6 +50,47 @@ pub(super) fn checks(context: &Context, role: &RoleConfig) -> Vec<Check> {
     checks.push(binding(context, charter.address));
     checks.push(at_boot(context));
     checks
+}
+
+/// What both nodes must have in mind alike. Only a node that may log in over there can look.
+pub(super) async fn terms(context: &Context, role: &RoleConfig) -> Option<Check> {
+    let charter = Charter::of(context, role).ok()??;
+    let other = match role.role() {
+        Role::Master => Role::Slave,
+        Role::Slave => Role::Master,
+        Role::Disabled => return None,
+    };
+    if !context.settings.replication.flow.is_logged_in_to(other) {
+        let why = "this node may not log in over there; `doctor` on the other one looks";
+        return Some(Check::not_checked("cluster-terms", why));
+    }
+    let owned = context.clone();
+    let asked = far::within(move || {
+        let answer = Conversation::open(&owned, far::PATIENCE)?.ask(&FromPeer::Standing)?;
+        let moves = match charter.settings.kind {
+            ClusterKind::Heartbeat(terms) => Some(cluster::heartbeat::wanted(&owned, &charter, terms)?.group),
+            ClusterKind::Native(_) => None,
+        };
+        Ok(Terms::new(&charter, moves.as_deref()).differences(&Said::try_from(answer)?.terms))
+    });
+    Some(match asked.await {
+        Ok(differing) if differing.is_empty() => {
+            Check::ok("cluster-terms", "the other node has the same address, names and kind of cluster")
+        }
+        Ok(differing) => Check::fail(
+            "cluster-terms",
+            format!("{}: both nodes may serve", differing.join("; ")),
+            format!(
+                "`{} configure` this node or the other one with the same values, and make [cluster] the same on both",
+                context.profile().program
+            ),
+        ),
+        Err(failure) => Check::warn(
+            "cluster-terms",
+            format!("the other node could not be asked: {failure}"),
+            "see that the engine runs there, and that this node may log in (`sync-key`)",
+        ),
+    })
 }
 
 /// The secret that both nodes have.

@@ -16,7 +16,7 @@ use crate::ssh::{Ssh, SshTarget};
 use crate::way::{self, Way};
 
 /// For the session, and again for the agent's answers.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// For each step of the session's start.
 const STEP: Duration = Duration::from_secs(5);
 
@@ -66,7 +66,7 @@ fn connect(context: &Context, peer: IpAddr) -> Result<Arc<dyn Far>, FarError> {
 }
 
 /// Blocking work whose end is not waited for longer than a person at a terminal would.
-async fn within<T: Send + 'static>(
+pub(super) async fn within<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {

@@ -50,8 +50,7 @@ pub(super) fn files(context: &Context, charter: &Charter, terms: Heartbeat) -> C
     }
 }
 
-/// Nodes whose names, key or port differ do not hear each other, and both serve. That the other node has another address or
-/// another network in mind is not seen from here.
+/// Nodes whose names, key or port differ do not hear each other, and both serve.
 pub(super) fn peer(context: &Context, charter: &Charter) -> Check {
     let program = context.profile().program;
     match heartbeat::hears(context, charter) {

@@ -44,6 +44,7 @@
 //! | `backup-registrars` | master | a registrar does not name the slave as backup |
 //! | `cluster` | pair with one address | no cluster is set, or the pair has no address |
 //! | `cluster-key` | pair with one address | the secret is missing, short, or others may read it |
+//! | `cluster-terms` | pair with one address | the other node has another address, other names or another kind of cluster |
 //! | `address-gate` | pair with one address | the kernel's nftables do not answer |
 //! | `address-interface` | pair with one address | there is no such interface |
 //! | `address-subnet` | pair with one address | the address is not in that interface's network |
@@ -189,6 +190,7 @@ async fn of_role(context: &Context, role: &RoleConfig) -> Vec<Check> {
     let mut checks = vec![role::peer_address(peer, &role::own_addresses())];
     checks.extend(role::same_subnet(context, peer));
     checks.extend(address::checks(context, role));
+    checks.extend(address::terms(context, role).await);
     let (icmp, check) = network::pings();
     checks.push(check);
     // a cluster hears the other node by its beats, and telephony runs where the address is

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{Driver, Message, in_a_thread};
-use crate::cluster::{Charter, Cluster};
+use crate::cluster::{Charter, Cluster, Said};
 use crate::context::Context;
-use crate::report::Failure;
+use crate::report::{Failure, Verdict};
 
 /// Opens the cluster of a charter; the daemon's is [`crate::cluster::open`].
 pub(crate) type Opener = Arc<dyn Fn(&Context, &Charter) -> Result<Box<dyn Cluster>, Failure> + Send + Sync>;
@@ -111,6 +111,14 @@ impl Clustering {
     /// See [`Cluster::fetch`].
     pub(super) fn fetch(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.cluster.fetch())
+    }
+
+    /// What this node says of itself and of the pair, for the other one.
+    pub(super) fn say(&self, standing: Standing) -> Verdict {
+        match &self.running {
+            Some(Running { charter, cluster, .. }) => Said::new(standing, charter, cluster.moves()).into(),
+            None => Err(Failure::guard("guard \"cluster\": no cluster runs on the node that was asked")),
+        }
     }
 
     /// What the cluster's own script says; an error without a cluster.

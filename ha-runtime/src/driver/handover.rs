@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Driver, Message, address, is_as_wanted};
 use crate::context::Context;
-use crate::control::FromMaster;
+use crate::control::FromPeer;
 use crate::far_node;
 use crate::probe;
 use crate::report::{Blame, Failure, Report, Verdict};
@@ -86,7 +86,7 @@ pub(super) fn switchover(driver: &mut Driver, answer: oneshot::Sender<Verdict>) 
 }
 
 pub(super) async fn hand_over(context: Context, to_self: mpsc::Sender<Message>) -> Verdict {
-    if let Err(failure) = far_node::ask(context.clone(), FromMaster::TakeOver).await {
+    if let Err(failure) = far_node::ask(context.clone(), FromPeer::TakeOver).await {
         return Err(take_back(context, failure).await);
     }
     command(&to_self, Command::Yield, ServiceState::Stopped).await.map_err(|failure| Failure {
@@ -102,7 +102,7 @@ async fn take_back(context: Context, failure: Failure) -> Failure {
         // a refusal changed nothing
         return failure;
     }
-    let now = match far_node::ask(context, FromMaster::StandBy).await {
+    let now = match far_node::ask(context, FromPeer::StandBy).await {
         Ok(_) => "it was told to stand by, and this node goes on serving".to_owned(),
         Err(why) => format!(
             "this node goes on serving, and the slave could not be told to stand by ({why}): when it answers again, run `failback`"
@@ -134,7 +134,7 @@ async fn hand_back(context: Context, to_self: mpsc::Sender<Message>) -> Verdict 
         );
         return Err(Failure::environment(text));
     }
-    far_node::ask(context, FromMaster::StandBy).await?;
+    far_node::ask(context, FromPeer::StandBy).await?;
     let _ = to_self.send(Message::Input(Input::SlaveRests)).await;
     Ok(Report::done("this node serves; the slave stands by"))
 }
@@ -160,10 +160,10 @@ pub(super) fn maintenance(driver: &mut Driver, seconds: Option<u64>, answer: one
     let lasts = seconds.map(Duration::from_secs);
     let local = Command::Maintenance { lasts };
     match driver.node.role().role() {
-        Role::Master => pass_on(driver, FromMaster::Maintenance { seconds }, Some(local), answer),
+        Role::Master => pass_on(driver, FromPeer::Maintenance { seconds }, Some(local), answer),
         // with one address the master may be asked from here as well, when it admits this node
         Role::Slave if driver.shares_an_address() && driver.node.status().peer != Peer::Down => {
-            pass_on(driver, FromMaster::Maintenance { seconds }, Some(local), answer);
+            pass_on(driver, FromPeer::Maintenance { seconds }, Some(local), answer);
         }
         // its master is down: there is nobody else to ask
         Role::Slave if driver.node.status().peer == Peer::Down => {
@@ -188,13 +188,13 @@ pub(super) fn maintenance(driver: &mut Driver, seconds: Option<u64>, answer: one
 /// with a slave that is gone, a master that had handed over could not serve before the deadline.
 pub(super) fn pass_on(
     driver: &mut Driver,
-    what: FromMaster,
+    what: FromPeer,
     here: Option<Command>,
     answer: oneshot::Sender<Verdict>,
 ) {
     let (context, to_self) = (driver.context.clone(), driver.to_self.clone());
     tokio::spawn(async move {
-        let ends = matches!(what, FromMaster::Maintenance { seconds: None });
+        let ends = matches!(what, FromPeer::Maintenance { seconds: None });
         let asked = far_node::ask(context, what.clone()).await;
         let done = match here {
             Some(here) if asked.is_ok() || ends => {
@@ -222,18 +222,19 @@ pub(super) fn pass_on(
 }
 
 /// What was acknowledged, for the person who asked for it.
-fn on_both_nodes(what: FromMaster) -> String {
+fn on_both_nodes(what: FromPeer) -> String {
     match what {
-        FromMaster::Maintenance { seconds: Some(seconds) } => {
+        FromPeer::Maintenance { seconds: Some(seconds) } => {
             let lasts = Span(Duration::from_secs(seconds));
             format!("maintenance is on, on both nodes, for {lasts}: nothing is started or stopped")
         }
-        FromMaster::Maintenance { seconds: None } => "maintenance is off, on both nodes".to_owned(),
-        FromMaster::Acknowledge => {
+        FromPeer::Maintenance { seconds: None } => "maintenance is off, on both nodes".to_owned(),
+        FromPeer::Acknowledge => {
             "the slave was told: nothing holds failback back for a person any more".to_owned()
         }
-        FromMaster::TakeOver => "the slave serves".to_owned(),
-        FromMaster::StandBy => "the slave stands by".to_owned(),
+        FromPeer::TakeOver => "the slave serves".to_owned(),
+        FromPeer::Standing => "the other node answered".to_owned(),
+        FromPeer::StandBy => "the slave stands by".to_owned(),
     }
 }
 

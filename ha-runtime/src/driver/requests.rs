@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::handover::{self, Waiter, Wish};
 use super::{Driver, Message, NO_GENERATION, RoleChanged, is_as_wanted, owing};
 use crate::configure::{self, RoleRequest};
-use crate::control::{self, Answer, FromMaster, LINE_MAX, Request};
+use crate::control::{self, Answer, FromPeer, LINE_MAX, Request};
 use crate::lock::LOCK_DIRECTORY;
 use crate::observe::observe;
 use crate::replicate::{self, Job, Scope};
@@ -91,7 +91,7 @@ impl Driver {
             Request::Failback => handover::failback(self, answer),
             Request::Maintenance { seconds } => handover::maintenance(self, seconds, answer),
             Request::Acknowledge if role == Role::Master => {
-                handover::pass_on(self, FromMaster::Acknowledge, None, answer);
+                handover::pass_on(self, FromPeer::Acknowledge, None, answer);
             }
             Request::Acknowledge => self.command(Command::Acknowledge, None, answer),
             Request::Follow => self.command(Command::Follow, None, answer),
@@ -100,19 +100,22 @@ impl Driver {
                 let _ = answer.send(told.map(|()| Report::done("telephony follows the address")));
             }
             Request::Address { here: false } => self.address_leaves(answer),
-            Request::FromMaster(what) => self.asked_by_master(&what, answer),
+            Request::FromPeer(what) => self.asked_by_peer(&what, answer),
         }
     }
 
-    fn asked_by_master(&mut self, what: &FromMaster, answer: oneshot::Sender<Verdict>) {
+    fn asked_by_peer(&mut self, what: &FromPeer, answer: oneshot::Sender<Verdict>) {
         match what {
-            FromMaster::TakeOver => self.command(Command::TakeOver, Some(ServiceState::Running), answer),
-            FromMaster::StandBy => self.command(Command::StandBy, Some(ServiceState::Stopped), answer),
-            FromMaster::Maintenance { seconds } => {
+            FromPeer::TakeOver => self.command(Command::TakeOver, Some(ServiceState::Running), answer),
+            FromPeer::StandBy => self.command(Command::StandBy, Some(ServiceState::Stopped), answer),
+            FromPeer::Maintenance { seconds } => {
                 let lasts = seconds.map(Duration::from_secs);
                 self.command(Command::Maintenance { lasts }, None, answer);
             }
-            FromMaster::Acknowledge => self.command(Command::Acknowledge, None, answer),
+            FromPeer::Acknowledge => self.command(Command::Acknowledge, None, answer),
+            FromPeer::Standing => {
+                let _ = answer.send(self.clustering.say(self.standing()));
+            }
         }
     }
 

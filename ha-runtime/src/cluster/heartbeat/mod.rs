@@ -3,12 +3,14 @@
 //! Each node's engine writes Heartbeat's files from the same values, and starts and stops Heartbeat with itself. Heartbeat
 //! moves two resources, one after the other: the address, and a script that tells the engine
 //! ([`Cluster::told`]) that the address came or is to go; telephony follows that. A thread listens to `cl_status`, and asks
-//! for a move by `hb_standby`. There is no lease: nothing but Heartbeat keeps the address from being at both nodes.
+//! for a move by `hb_standby`. Heartbeat itself never moves the address home: the engine does, when the other engine says
+//! over SSH that it could serve. There is no lease: nothing but Heartbeat keeps the address from being at both nodes.
 //!
 //! Of Heartbeat's faults two are met: one that was killed, or does not answer, loses the address here, and is started again
 //! when the other node must have noticed it. That both nodes serve while the line between them is cut stays as it
 //! is, and so does that for some seconds nobody does after it was healed: Heartbeat begins anew at both.
 
+mod asking;
 mod claim;
 mod files;
 mod known;
@@ -30,6 +32,7 @@ use ha_core::health::Verdict;
 use pnet::datalink::{self, NetworkInterface};
 use tokio::sync::Notify;
 
+use self::asking::Ask;
 pub(crate) use self::claim::Claim;
 pub(crate) use self::files::differing;
 use self::known::Known;
@@ -54,6 +57,8 @@ pub struct HeartbeatCluster {
     files: Files,
     orders: Sender<Order>,
     watch: Option<JoinHandle<()>>,
+    /// Dropped, it ends the thread that asks the other node; not waited for: it may be with a question.
+    _asking: Sender<()>,
 }
 
 /// Opens the cluster of a charter: Heartbeat's files are as they should be, and it runs. One that runs with such files
@@ -77,7 +82,8 @@ pub(super) fn open(
         tracing::warn!("a gate that keeps the address closed may be left: {error}");
     }
     let tools = tools(context, charter, files.group.clone());
-    HeartbeatCluster::start(tools, files, heartbeat).map_err(Failure::environment)
+    let ask = (charter.role == Role::Slave).then(|| asking::over_ssh(context));
+    HeartbeatCluster::start(tools, files, heartbeat, ask).map_err(Failure::environment)
 }
 
 fn tools(context: &Context, charter: &Charter, group: String) -> Tools {
@@ -126,7 +132,6 @@ pub(crate) fn wanted(context: &Context, charter: &Charter, heartbeat: Heartbeat)
         keepalive: heartbeat.keepalive,
         deadtime: heartbeat.deadtime,
         initdead: heartbeat.initdead,
-        auto_failback: charter.auto_failback,
     };
     context.distribution.heartbeat(&pair, &String::from_utf8_lossy(&key)).map_err(Failure::usage)
 }
@@ -149,8 +154,19 @@ fn way(interfaces: &[NetworkInterface], peer: IpAddr) -> Option<&str> {
     interfaces.iter().find(reaches).map(|one| one.name.as_str())
 }
 
+fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|error| format!("cannot start a thread: {error}"))
+}
+
 impl HeartbeatCluster {
-    fn start(tools: Tools, files: Files, heartbeat: Heartbeat) -> Result<HeartbeatCluster, String> {
+    /// `ask`: on the node that would hand the address back.
+    fn start(
+        tools: Tools,
+        files: Files,
+        heartbeat: Heartbeat,
+        ask: Option<Ask>,
+    ) -> Result<HeartbeatCluster, String> {
         let differs = !files::differing(&tools.root, &files).map_err(|error| error.to_string())?.is_empty();
         let runs = tools.look().runs;
         if differs && runs != Runs::No {
@@ -158,16 +174,18 @@ impl HeartbeatCluster {
             tools.stop().map_err(|error| error.to_string())?;
         }
         files::write(&tools.root, &files).map_err(|error| error.to_string())?;
-        let known = Arc::new(Known::recall(Claim::of(&tools.root)));
+        let known = Arc::new(Known::recall(Claim::of(&tools.root), ask.is_some()));
         let (orders, taken) = channel();
         let mut watch = Watch::new(tools.clone(), Arc::clone(&known), taken, heartbeat);
         // so that an engine that begins anew where the address is knows it before it decides anything
         watch.begin();
-        let watch = thread::Builder::new()
-            .name("heartbeat".to_owned())
-            .spawn(move || watch.run())
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(HeartbeatCluster { known, tools, files, orders, watch: Some(watch) })
+        let watch = in_thread("heartbeat", move || watch.run())?;
+        let (asking, end) = channel();
+        if let Some(ask) = ask {
+            let known = Arc::clone(&known);
+            in_thread("other-node", move || asking::run(&known, ask, &end))?;
+        }
+        Ok(HeartbeatCluster { known, tools, files, orders, watch: Some(watch), _asking: asking })
     }
 
     /// The thread may be with a command that takes long: it starts nothing any more, and is not waited for then.
@@ -192,7 +210,7 @@ impl Cluster for HeartbeatCluster {
         self.known.changes()
     }
 
-    /// Heartbeat has no words for it: the other node hears nothing of this.
+    /// Heartbeat has no words for it: the other node's engine asks.
     fn standing(&self, _: Standing) {}
 
     fn hand_over(&self) {
@@ -201,6 +219,10 @@ impl Cluster for HeartbeatCluster {
 
     fn fetch(&self) -> bool {
         self.orders.send(Order::Fetch).is_ok()
+    }
+
+    fn moves(&self) -> Option<&str> {
+        Some(&self.files.group)
     }
 
     /// Heartbeat goes on without the engine; systemd has it give the address away when the engine was killed.

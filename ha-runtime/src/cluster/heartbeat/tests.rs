@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ha_core::health::Verdict;
 
 use super::*;
+use crate::cluster::{Said, Terms};
 
 struct Place {
     root: Root,
@@ -64,6 +66,10 @@ impl Place {
     }
 
     fn open(&self) -> HeartbeatCluster {
+        self.open_with(None)
+    }
+
+    fn open_with(&self, ask: Option<Ask>) -> HeartbeatCluster {
         let tools = Tools {
             root: self.root.clone(),
             role: Role::Slave,
@@ -74,11 +80,11 @@ impl Place {
         let files = Files { files: Vec::new(), mark: "#", group: tools.group.clone() };
         let secs = Duration::from_secs;
         let times = Heartbeat { keepalive: secs(1), deadtime: secs(1), initdead: secs(2) };
-        HeartbeatCluster::start(tools, files, times).unwrap()
+        HeartbeatCluster::start(tools, files, times, ask).unwrap()
     }
 }
 
-fn wait(what: &str, is_so: impl Fn() -> bool) {
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < patience, "{what}");
@@ -139,9 +145,16 @@ fn what_heartbeat_passes_over_while_it_moves_something_is_asked_for_afterwards()
     let place = Place::new();
     let cluster = place.open();
     place.says("active", "transition");
+    // a look in which something still moves
+    wait("it is seen", || cluster.known.facts()["resources"] == "moving");
     assert!(cluster.fetch());
-    thread::sleep(Duration::from_millis(500));
+    place.says("dead", "transition");
+    wait("it is seen", || cluster.view().peer == Verdict::Down);
     assert_eq!(place.log(), [""; 0]);
+    // one that was dead may not be asked for anything: the wish ended with it
+    place.says("active", "transition");
+    wait("it is seen", || cluster.view().peer == Verdict::Up);
+    assert!(cluster.fetch());
     place.says("active", "none");
     wait("it is asked for", || place.log().last().is_some_and(|line| line == "hb_takeover "));
 }
@@ -173,4 +186,63 @@ fn the_engines_end_is_heartbeats_too() {
     // whose script would have taken the claim away
     assert_eq!(place.log(), ["systemctl stop heartbeat.service", "IPaddr2 192.0.2.1/24/eth0 stop"]);
     assert!(!Claim::of(&place.root).is_made());
+}
+
+fn said(able: bool, carrying: bool) -> Said {
+    let terms = Terms {
+        kind: "heartbeat".to_owned(),
+        address: IpAddr::from([192, 0, 2, 1]),
+        primary_node: "sark1".to_owned(),
+        standby_node: "sark2".to_owned(),
+        moves: None,
+    };
+    Said { able, carrying, maintenance: false, terms }
+}
+
+#[test]
+fn a_node_that_was_away_gets_the_address_back_only_after_it_says_that_it_could_serve() {
+    let place = Place::new();
+    let answers = Arc::new(Mutex::new(Err("no daemon runs there".to_owned())));
+    let asked = Arc::clone(&answers);
+    let ask = move || asked.lock().unwrap().clone().map_err(Failure::environment);
+    let cluster = place.open_with(Some(Box::new(ask)));
+    let peer_is = |verdict| wait("the verdict", || cluster.view().peer == verdict);
+    let says = |said| *answers.lock().unwrap() = Ok(said);
+
+    peer_is(Verdict::Up);
+    assert_eq!(cluster.known.facts()["other_node_says"], serde_json::Value::Null, "it is asked for nothing");
+    place.says("dead", "all");
+    peer_is(Verdict::Down);
+    cluster.told(true).unwrap();
+    wait("it came", || cluster.view().held);
+    place.says("active", "all");
+    peer_is(Verdict::Degraded);
+    says(said(true, true));
+    wait("it is asked", || {
+        cluster.known.facts()["other_node_says"] == "what it holds newer has not been carried yet"
+    });
+    assert_eq!(cluster.view().peer, Verdict::Degraded);
+    says(said(true, false));
+    peer_is(Verdict::Up);
+    says(said(false, false));
+    peer_is(Verdict::Degraded);
+    // whoever stands by takes what comes
+    place.says("active", "none");
+    cluster.told(false).unwrap();
+    peer_is(Verdict::Up);
+}
+
+#[test]
+fn a_node_that_gave_the_address_could_serve_until_it_says_otherwise() {
+    let place = Place::new();
+    let cluster = place.open_with(Some(Box::new(|| Ok(said(true, false)))));
+    wait("it is heard", || cluster.view().peer == Verdict::Up);
+    cluster.told(true).unwrap();
+    place.says("active", "all");
+    let mut verdicts = Vec::new();
+    wait("it came, and was asked", || {
+        verdicts.push(cluster.view().peer);
+        cluster.view().held && cluster.known.facts()["other_node_says"] == "it could serve"
+    });
+    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Up), "{verdicts:?}");
 }

@@ -114,6 +114,7 @@ impl Watch {
     }
 
     fn look(&mut self) -> Seen {
+        let comings = self.known.comings();
         let seen = self.tools.look();
         match seen.runs {
             Runs::Yes => {
@@ -129,7 +130,7 @@ impl Watch {
                 self.call();
             }
         }
-        self.known.saw(&seen);
+        self.known.saw(&seen, comings);
         self.pursue(&seen);
         if seen.runs == Runs::Yes {
             self.compare(&seen);

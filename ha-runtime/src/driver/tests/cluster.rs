@@ -11,7 +11,8 @@ use ha_core::profile::Direction;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::cluster::{Charter, Cluster};
+use crate::cluster::{Charter, Cluster, Said};
+use crate::control::FromPeer;
 use crate::root::Root;
 use crate::settings::Settings;
 use crate::sip::Responder;
@@ -419,6 +420,21 @@ fn a_script_of_the_cluster_brings_the_address_and_waits_until_telephony_has_stop
     assert!(told(false).is_ok(), "a script is called more than once");
     assert!(told(true).is_ok());
     wait("it is started again", || place.status()["services"] == "running");
+}
+
+#[test]
+fn the_other_node_is_told_how_this_one_stands_and_what_it_has_in_mind() {
+    let (place, hand) = (place(Role::Slave), Hand::new());
+    place.run_with(hand.opener());
+    let ask = |what| place.ask(&Request::FromPeer(what));
+    let said = || Said::try_from(ask(FromPeer::Standing).unwrap()).unwrap();
+    hand.says(false, Heard::Up);
+    wait("there is a cluster", || hand.0.opened.load(Ordering::SeqCst) == 1);
+    let Said { able, maintenance, terms, .. } = said();
+    assert_eq!((able, maintenance, terms.address), (true, false, VIP));
+    assert_eq!((terms.primary_node.as_str(), terms.standby_node.as_str()), ("one", "other"));
+    ask(FromPeer::Maintenance { seconds: Some(60) }).unwrap();
+    assert_eq!((said().able, said().maintenance), (false, true));
 }
 
 #[test]

@@ -1,0 +1,163 @@
+//! What the two engines of a pair tell each other past their cluster: over the pair's SSH, when one asks.
+
+use std::net::IpAddr;
+
+use ha_core::cluster::Standing;
+use serde::{Deserialize, Serialize};
+
+use super::Charter;
+use crate::report::{Failure, Report, Verdict};
+
+/// What a node says of itself and of the pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// See [`Standing::able`].
+    pub able: bool,
+    /// See [`Standing::carrying`].
+    pub carrying: bool,
+    /// See [`Standing::maintenance`].
+    pub maintenance: bool,
+    /// What it has in mind.
+    pub terms: Terms,
+}
+
+/// What must be the same on both nodes of a pair that shares an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The word of the settings.
+    pub kind: String,
+    /// What phones know.
+    pub address: IpAddr,
+    /// The nodes' names.
+    pub primary_node: String,
+    /// See `primary_node`.
+    pub standby_node: String,
+    /// See [`Cluster::moves`](super::Cluster::moves).
+    pub moves: Option<String>,
+}
+
+impl Terms {
+    /// Of a charter, and of what its cluster moves.
+    pub fn new(charter: &Charter, moves: Option<&str>) -> Terms {
+        Terms {
+            kind: charter.kind().to_owned(),
+            address: charter.address,
+            primary_node: charter.shared.primary_node.clone(),
+            standby_node: charter.shared.standby_node.clone(),
+            moves: moves.map(str::to_owned),
+        }
+    }
+
+    /// Where the other node's differ: a phrase for each, which names both values.
+    pub fn differences(&self, other: &Terms) -> Vec<String> {
+        let values = |terms: &Terms| {
+            let Terms { kind, address, primary_node, standby_node, moves } = terms.clone();
+            let moves = moves.unwrap_or_default();
+            [
+                ("the kind of cluster", kind),
+                ("the address", address.to_string()),
+                ("the primary node", primary_node),
+                ("the standby node", standby_node),
+                ("what Heartbeat moves", moves),
+            ]
+        };
+        let pairs = values(self).into_iter().zip(values(other));
+        let differing = pairs.filter(|(own, others)| own != others);
+        differing
+            .map(|((what, own), (_, others))| format!("{what} is {own:?} here, {others:?} there"))
+            .collect()
+    }
+}
+
+impl Said {
+    /// Of a node that stands so, and of what its cluster moves.
+    pub fn new(standing: Standing, charter: &Charter, moves: Option<&str>) -> Said {
+        let Standing { able, carrying, maintenance } = standing;
+        Said { able, carrying, maintenance, terms: Terms::new(charter, moves) }
+    }
+
+    /// What of it keeps it from serving, for a person.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Said { maintenance: true, .. } => "maintenance is on",
+            Said { able: false, .. } => "telephony cannot be started",
+            Said { carrying: true, .. } => "what it holds newer has not been carried yet",
+            Said { .. } => "it could serve",
+        }
+    }
+
+    /// Whether the address could be given back to it now.
+    pub fn could_take(&self) -> bool {
+        self.able && !self.carrying && !self.maintenance
+    }
+}
+
+impl From<Said> for Verdict {
+    fn from(said: Said) -> Verdict {
+        let json = serde_json::to_value(said).map_err(Failure::environment)?;
+        Ok(Report::new("", json))
+    }
+}
+
+impl TryFrom<Report> for Said {
+    type Error = Failure;
+
+    fn try_from(report: Report) -> Result<Said, Failure> {
+        serde_json::from_value(report.json)
+            .map_err(|error| Failure::environment(format!("the other node's answer cannot be read: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms() -> Terms {
+        Terms {
+            kind: "heartbeat".to_owned(),
+            address: "192.0.2.100".parse().unwrap(),
+            primary_node: "sark1".to_owned(),
+            standby_node: "sark2".to_owned(),
+            moves: Some("IPaddr2::192.0.2.100/24/eth0".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_differs_is_told_with_both_values() {
+        assert_eq!(terms().differences(&terms()), Vec::<String>::new());
+        let other = Terms {
+            standby_node: "sark3".to_owned(),
+            moves: Some("IPaddr2::192.0.2.100/24/ens3".to_owned()),
+            ..terms()
+        };
+        assert_eq!(
+            terms().differences(&other),
+            [
+                "the standby node is \"sark2\" here, \"sark3\" there",
+                "what Heartbeat moves is \"IPaddr2::192.0.2.100/24/eth0\" here, \"IPaddr2::192.0.2.100/24/ens3\" there",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_other_node_reads_what_was_said_and_nothing_else() {
+        let said = Said { able: true, carrying: false, maintenance: false, terms: terms() };
+        let report = Verdict::from(said.clone()).unwrap();
+        assert_eq!(Said::try_from(report).unwrap(), said);
+        let strange = Report::done("the other node answered");
+        assert!(Said::try_from(strange).unwrap_err().message.contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_node_that_must_carry_or_is_worked_on_is_given_nothing_back() {
+        for (able, carrying, maintenance, expected) in [
+            (true, false, false, true),
+            (false, false, false, false),
+            (true, true, false, false),
+            (true, false, true, false),
+        ] {
+            let said = Said { able, carrying, maintenance, terms: terms() };
+            assert_eq!(said.could_take(), expected, "{said:?}");
+        }
+    }
+}
