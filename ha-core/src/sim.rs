@@ -362,7 +362,7 @@ impl Pair {
                 runs: host.powered && !host.frozen && host.node.is_some(),
                 cable: host.cable,
                 sees_reference: self.references,
-                able: host.node.as_ref().is_some_and(|node| node.standing(false).able),
+                able: host.node.as_ref().is_some_and(|node| node.standing().able),
                 takes: host.takes_address,
             }
         });

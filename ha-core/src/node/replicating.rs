@@ -81,7 +81,7 @@ pub(super) struct Replicating {
     change: Change,
     rests_until: Option<Instant>,
     /// What this node holds newer is to be carried first, which a replication begins with.
-    owes: bool,
+    pub(super) owes: bool,
 }
 
 impl Replicating {

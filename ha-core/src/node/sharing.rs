@@ -13,6 +13,7 @@ use crate::event::{ActionId, Output};
 use crate::machine::{Event, Shared};
 use crate::role::Role;
 use crate::time::Instant;
+use crate::transition::Address;
 use crate::watchdog::WatchdogPolicy;
 
 /// How a pair behaves that shares one address (SARK); `None` in a [`Policy`](super::Policy): each node has its own.
@@ -68,11 +69,13 @@ impl Sharing {
 }
 
 impl Node {
-    /// What this node's cluster is to tell the other one. `carrying`: see [`Standing::carrying`].
+    /// What this node's cluster is to tell the other one. Until it is known where the address is, a node that served may
+    /// have to stand by: what it would owe then counts already.
     ///
     /// To be asked for after every input. An engine that ends on purpose says that it is not able before it hands the
     /// address over: the other node takes that for a failover, and no handover by request.
-    pub fn standing(&self, carrying: bool) -> Standing {
+    pub fn standing(&self) -> Standing {
+        let carrying = self.replicating.owes && self.machine.address() != Address::Held;
         Standing { able: self.machine.able(), carrying, maintenance: self.machine.maintenance() }
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use ha_core::cluster::View;
 use ha_core::event::{ActionId, Command, Input, Output, Refusal, Replicated, Target};
 use ha_core::health::{ProbeOutcome, Rung, Verdict};
-use ha_core::node::ChangeWaits;
+use ha_core::node::{ChangeWaits, Exclusive};
 use ha_core::replication::flow::Flow;
 use ha_core::services::Observed;
 use ha_core::{Instant, Node, Now, Policy, Role, RoleConfig, Schedule, preset};
@@ -416,6 +417,33 @@ fn what_a_node_holds_newer_is_carried_as_soon_as_the_other_one_is_there() {
     let mut wazo = fetching(Flow::Push, Role::Slave, Observed::Stopped);
     wazo.give(owes(&wazo, true));
     assert_eq!((wazo.began(), wazo.node.owes()), (0, false), "its master sends");
+}
+
+#[test]
+fn a_node_that_served_before_it_was_started_anew_says_so_before_it_knows_where_the_address_is() {
+    let policy = Policy {
+        flow: Flow::FromActive,
+        exclusive: Some(Exclusive { restart_alone: true, watchdog: None }),
+        ..preset::modern()
+    };
+    let now = Now { mono: Instant(0), wall: "2026-11-20T12:00:00Z".parse().unwrap() };
+    let role = RoleConfig::new(Role::Master, "10.77.0.12").unwrap();
+    let peer = Verdict::Up;
+    let mut node = Node::new(policy.clone(), role, None, Observed::Stopped, now);
+    let _ = node.handle(now, Input::Cluster(View { held: true, peer, ..View::FIRST }));
+    let record = node.record().clone();
+    let mut node = Node::new(policy, role, Some(record), Observed::Stopped, now);
+    let generation = node.record().generation;
+    let _ = node.handle(now, Input::Owes { generation, owes: true });
+    assert!(node.record().active && !node.owes(), "nothing is fetched before it is known");
+    assert!(node.standing().carrying);
+    for (held, carrying) in [(true, false), (false, true)] {
+        let _ = node.handle(now, Input::Cluster(View { held, peer, ..View::FIRST }));
+        assert_eq!(node.standing().carrying, carrying, "{held}");
+    }
+    let generation = node.record().generation;
+    let _ = node.handle(now, Input::Owes { generation, owes: false });
+    assert!(!node.standing().carrying);
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Clustering {
 impl Driver {
     /// What this node says of itself.
     pub(super) fn standing(&self) -> Standing {
-        self.node.standing(self.node.owes())
+        self.node.standing()
     }
 
     /// Tells the node what is settled, if that is news.
