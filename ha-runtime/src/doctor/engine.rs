@@ -122,6 +122,20 @@ pub(super) fn programs(context: &Context) -> Check {
     Check::ok("programs", "all that start and stop telephony are installed")
 }
 
+/// Whether an alert reaches anybody.
+pub(super) fn alert(context: &Context) -> Check {
+    let program = context.settings.alert.command.first().map_or("", String::as_str);
+    if context.root.program(program).is_some() {
+        return Check::ok("alert", format!("alerts go to {program}"));
+    }
+    let below = context.root.directory().display();
+    Check::warn(
+        "alert",
+        format!("{program} is not installed below {below}: alerts are in the log alone"),
+        "install a mailer that reaches you, or name another command in [alert]",
+    )
+}
+
 /// Whether the record and a replication find room.
 pub(super) fn state_space(context: &Context) -> Check {
     let directory = context.root.path(STATE_DIRECTORY);
@@ -224,6 +238,17 @@ mod tests {
             install(step.argv[0]);
         }
         assert_eq!(programs(&place.context()).level, Level::Ok);
+    }
+
+    #[test]
+    fn alerts_that_reach_nobody_are_told() {
+        let place = Place::new();
+        let check = alert(&place.context());
+        assert_eq!(check.level, Level::Warn);
+        assert!(check.finding.starts_with("mail is not installed"), "{}", check.finding);
+        let mail = place.write("/usr/bin/mail", "#!/bin/sh\n");
+        fs::set_permissions(mail, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(alert(&place.context()).level, Level::Ok);
     }
 
     #[test]

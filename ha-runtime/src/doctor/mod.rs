@@ -12,6 +12,7 @@
 //! | `same-subnet` | pair | the nodes are not in one network, and the distribution needs that |
 //! | `sentinels` | any | they say another role than the role file |
 //! | `cron-files` | any | the scripts' cron lines act beside the engine, or are missing in the `seed` preset |
+//! | `former-engine` | any | cron or init starts the product's own engine, as asha's |
 //! | `database-access` | any | the lines by which a master comes over TCP are missing, or were not removed |
 //! | `role-lines` | any | a line that the role has in the product's own files is missing, or was not removed |
 //! | `trust-lines` | any | a line of the scripts trusts an address; with IPv6 and `/32`, 2^96 of them |
@@ -22,6 +23,7 @@
 //! | `trash` | any | what replications deleted takes more room than it may |
 //! | `to-carry` | whoever fetches | what this node holds newer has not been carried to the serving one, or is not known |
 //! | `set-aside` | whoever fetches | files that this node held newer and were not carried lie beside |
+//! | `alert` | any | alerts reach nobody: their program is not installed |
 //! | `state-space` | any | the disk of the state directory is nearly full |
 //! | `state-file` | any | the node's record cannot be read |
 //! | `clock` | any | the time zone cannot be read, or the clock was set back |
@@ -81,6 +83,7 @@ mod engine;
 mod examination;
 mod far;
 mod followers;
+mod former;
 mod heartbeat;
 mod keys;
 mod leftovers;
@@ -165,6 +168,8 @@ fn this_machine(context: &Context, role: Option<&RoleConfig>) -> Vec<Check> {
     checks.push(clock::clock(context, record.as_ref().map(|record| record.since.into())));
     checks.push(replication::schedule(context, Utc::now(), &chrono::Local));
     checks.push(engine::programs(context));
+    checks.push(engine::alert(context));
+    checks.extend(former::engine(context));
     if let Some(role) = role {
         let kind = role.role();
         let active = belongs_here(record.as_ref(), role);
