@@ -24,12 +24,15 @@ pub struct View {
     pub isolated: bool,
     /// How many handovers were asked for and did not come about: the other node refused, or did not take.
     pub failed_handovers: u32,
+    /// The other node did not give the address on purpose after all: its engine ended by then. Of clusters that learn that
+    /// only afterwards.
+    pub ended: bool,
 }
 
 impl View {
     /// At the start: nothing is held, nobody was heard.
     pub const FIRST: View =
-        View { held: false, peer: Verdict::Unknown, isolated: false, failed_handovers: 0 };
+        View { held: false, peer: Verdict::Unknown, isolated: false, failed_handovers: 0, ended: false };
 }
 
 /// What a node tells its cluster of itself; the other node hears it.

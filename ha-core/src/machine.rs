@@ -88,6 +88,8 @@ pub enum Event {
         /// Neither the peer nor any reference is heard.
         isolated: bool,
     },
+    /// The other node, which gave the address, did not do so on purpose.
+    Ended,
     /// Somebody wants the shared address to be at the other node.
     HandOver,
     /// The other node did not take it.
@@ -424,6 +426,7 @@ impl Machine {
             }
             Event::TakeOver | Event::StandBy | Event::Yield | Event::Resume => {}
             Event::Cluster { .. }
+            | Event::Ended
             | Event::HandOver
             | Event::NotTaken
             | Event::AskAgain
@@ -433,6 +436,7 @@ impl Machine {
             Event::Cluster { held, peer, isolated } => {
                 self.heard_of_the_address(limits, held, peer, isolated)
             }
+            Event::Ended => self.peer_yielded = false,
             Event::HandOver => {
                 if self.address == Address::Held && !self.maintenance {
                     self.hand_over(intents);

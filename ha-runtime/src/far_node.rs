@@ -13,7 +13,7 @@ use crate::report::{Failure, Verdict};
 use crate::sync::SyncError;
 use crate::way;
 
-/// How long the slave may take: telephony starts in it.
+/// How long the other node may take: telephony starts in it.
 const PATIENCE: Duration = Duration::from_secs(260);
 
 /// How this node greets an agent.
@@ -30,7 +30,7 @@ pub fn failure(error: &SyncError) -> Failure {
     if error.is_refusal() { Failure::guard(error) } else { Failure::environment(error) }
 }
 
-/// Asks the slave's daemon and waits for its answer.
+/// Asks the other node's daemon and waits for its answer.
 pub async fn ask(context: Context, what: FromPeer) -> Verdict {
     tokio::task::spawn_blocking(move || ask_blocking(&context, &what))
         .await

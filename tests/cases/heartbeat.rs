@@ -10,7 +10,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Heartbeat needs 13 s from its start to its first move, whatever its settings.
 const AFTER_A_START: Duration = Duration::from_secs(40);
 
-fn is_installed() -> bool {
+/// Whether the real one is here; says so when it is not.
+pub(crate) fn is_installed() -> bool {
     let program = "/usr/libexec/heartbeat/heartbeat";
     let is_there = Path::new(program).exists();
     if !is_there {
@@ -20,13 +21,19 @@ fn is_installed() -> bool {
 }
 
 /// It finds a dead node after two seconds.
-fn quick(settings: Settings) -> Settings {
+pub(crate) fn quick(settings: Settings) -> Settings {
     settings.heartbeat("200ms", "2s")
 }
 
 /// A pair in peace.
 fn pair(settings: Settings) -> Option<Pair> {
-    if is_installed() { Pair::sark().settings(quick(settings)).up() } else { None }
+    if !is_installed() {
+        return None;
+    }
+    let pair = Pair::sark().settings(quick(settings)).up()?;
+    // Asterisk may have run before Heartbeat brought the address
+    serves_alone(&pair, Host::Master, AFTER_A_START);
+    Some(pair)
 }
 
 fn holds(status: &Status) -> bool {
@@ -107,6 +114,7 @@ fn telephony_goes_where_heartbeat_moves_the_address() {
     by_hand(&pair, Slave, "hb_takeover");
     serves_alone(&pair, Slave, LIMIT);
     // through the engine
+    pair.await_status(Slave, "aware of it", LIMIT, |status| status.peer() == "up");
     pair.ha(Slave, "failback").exits(0);
     serves_alone(&pair, Master, LIMIT);
 
@@ -192,6 +200,7 @@ fn a_master_that_was_dead_stands_by_and_one_serves_after_a_line_was_cut() {
     // it is started again when the slave must have missed it
     serves_alone(&pair, Host::Slave, AFTER_A_START);
     assert_eq!(watch.end().since(begin).overlap(), Duration::ZERO, "one that was killed holds nothing");
+    pair.await_status(Host::Slave, "aware of it", LIMIT, |status| status.peer() == "up");
     pair.ha(Host::Slave, "failback").exits(0);
     serves_alone(&pair, Host::Master, LIMIT);
     breaks_and_mends(&pair, Host::Slave);

@@ -310,6 +310,8 @@ impl Native {
             peer,
             isolated: peer == Verdict::Down && self.is_cut_off(now),
             failed_handovers: self.failed_handovers,
+            // who ends says so before
+            ended: false,
         }
     }
 

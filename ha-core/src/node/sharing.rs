@@ -89,9 +89,12 @@ impl Node {
         if self.policy.exclusive.is_none() || self.role.role() == Role::Disabled {
             return;
         }
-        let View { held, peer, isolated, failed_handovers } = view;
+        let View { held, peer, isolated, failed_handovers, ended } = view;
         let asked = self.machine.handing_over();
         self.step(Event::Cluster { held, peer, isolated }, out);
+        if ended && !before.ended {
+            self.step(Event::Ended, out);
+        }
         if asked && !held {
             self.handed_over();
         } else if asked && failed_handovers != before.failed_handovers {

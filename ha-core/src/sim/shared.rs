@@ -151,6 +151,6 @@ impl Cluster {
         };
         let isolated = !(heard || here.cable && here.sees_reference);
         let failed_handovers = member.failed_handovers;
-        View { held: self.holder == Some(side), peer, isolated, failed_handovers }
+        View { held: self.holder == Some(side), peer, isolated, failed_handovers, ended: false }
     }
 }

@@ -82,11 +82,13 @@ fn commands() -> impl Strategy<Value = Command> {
 
 fn views() -> impl Strategy<Value = View> {
     let peer = prop::sample::select(Verdict::ALL.to_vec());
-    (any::<bool>(), peer, any::<bool>(), 0u32..3).prop_map(|(held, peer, isolated, failed_handovers)| View {
+    let bits = (any::<bool>(), any::<bool>(), any::<bool>());
+    (bits, peer, 0u32..3).prop_map(|((held, isolated, ended), peer, failed_handovers)| View {
         held,
         peer,
         isolated,
         failed_handovers,
+        ended,
     })
 }
 

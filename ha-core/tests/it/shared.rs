@@ -39,6 +39,7 @@ impl World {
     fn events(&self) -> Vec<Event> {
         let mut events = ANYWHERE.to_vec();
         events.extend([
+            Event::Ended,
             Event::HandOver,
             Event::NotTaken,
             Event::AskAgain,
@@ -150,6 +151,10 @@ fn check_step(before: &Machine, event: Event, after: &Machine, intents: &[Intent
                 && after.failback_blocked_by().is_empty();
             assert!(failback || services.is_dead(), "{}", context());
         }
+    }
+    // whoever did not give it on purpose gets it back by the policy, and not at once
+    if event == Event::Ended {
+        assert!(!after.peer_yielded() && started.is_empty() && activity.is_none(), "{}", context());
     }
     // a latch stops nothing but failback
     if event == Event::Latch {

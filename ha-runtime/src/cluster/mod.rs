@@ -24,7 +24,7 @@ mod said;
 mod tests;
 
 pub use charter::{Charter, open, release};
-pub use said::{Said, Terms};
+pub use said::{Agreed, Said};
 
 /// Who settles which node has the address. Nothing here waits, but for [`Cluster::leave`].
 ///

@@ -1,6 +1,7 @@
 //! What the two engines of a pair tell each other past their cluster: over the pair's SSH, when one asks.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ha_core::cluster::Standing;
 use serde::{Deserialize, Serialize};
@@ -17,13 +18,15 @@ pub struct Said {
     pub carrying: bool,
     /// See [`Standing::maintenance`].
     pub maintenance: bool,
+    /// For how long its engine has run, seconds.
+    pub up: u64,
     /// What it has in mind.
-    pub terms: Terms,
+    pub agreed: Agreed,
 }
 
 /// What must be the same on both nodes of a pair that shares an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct Agreed {
     /// The word of the settings.
     pub kind: String,
     /// What phones know.
@@ -36,10 +39,10 @@ pub struct Terms {
     pub moves: Option<String>,
 }
 
-impl Terms {
+impl Agreed {
     /// Of a charter, and of what its cluster moves.
-    pub fn new(charter: &Charter, moves: Option<&str>) -> Terms {
-        Terms {
+    pub fn new(charter: &Charter, moves: Option<&str>) -> Agreed {
+        Agreed {
             kind: charter.kind().to_owned(),
             address: charter.address,
             primary_node: charter.shared.primary_node.clone(),
@@ -49,9 +52,9 @@ impl Terms {
     }
 
     /// Where the other node's differ: a phrase for each, which names both values.
-    pub fn differences(&self, other: &Terms) -> Vec<String> {
-        let values = |terms: &Terms| {
-            let Terms { kind, address, primary_node, standby_node, moves } = terms.clone();
+    pub fn differences(&self, other: &Agreed) -> Vec<String> {
+        let values = |agreed: &Agreed| {
+            let Agreed { kind, address, primary_node, standby_node, moves } = agreed.clone();
             let moves = moves.unwrap_or_default();
             [
                 ("the kind of cluster", kind),
@@ -70,10 +73,10 @@ impl Terms {
 }
 
 impl Said {
-    /// Of a node that stands so, and of what its cluster moves.
-    pub fn new(standing: Standing, charter: &Charter, moves: Option<&str>) -> Said {
+    /// Of a node that stands so, and whose engine has run for so long.
+    pub fn new(standing: Standing, up: Duration, agreed: Agreed) -> Said {
         let Standing { able, carrying, maintenance } = standing;
-        Said { able, carrying, maintenance, terms: Terms::new(charter, moves) }
+        Said { able, carrying, maintenance, up: up.as_secs(), agreed }
     }
 
     /// What of it keeps it from serving, for a person.
@@ -112,8 +115,8 @@ impl TryFrom<Report> for Said {
 mod tests {
     use super::*;
 
-    fn terms() -> Terms {
-        Terms {
+    fn agreed() -> Agreed {
+        Agreed {
             kind: "heartbeat".to_owned(),
             address: "192.0.2.100".parse().unwrap(),
             primary_node: "sark1".to_owned(),
@@ -124,14 +127,14 @@ mod tests {
 
     #[test]
     fn what_differs_is_told_with_both_values() {
-        assert_eq!(terms().differences(&terms()), Vec::<String>::new());
-        let other = Terms {
+        assert_eq!(agreed().differences(&agreed()), Vec::<String>::new());
+        let other = Agreed {
             standby_node: "sark3".to_owned(),
             moves: Some("IPaddr2::192.0.2.100/24/ens3".to_owned()),
-            ..terms()
+            ..agreed()
         };
         assert_eq!(
-            terms().differences(&other),
+            agreed().differences(&other),
             [
                 "the standby node is \"sark2\" here, \"sark3\" there",
                 "what Heartbeat moves is \"IPaddr2::192.0.2.100/24/eth0\" here, \"IPaddr2::192.0.2.100/24/ens3\" there",
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_other_node_reads_what_was_said_and_nothing_else() {
-        let said = Said { able: true, carrying: false, maintenance: false, terms: terms() };
+        let said = Said { able: true, carrying: false, maintenance: false, up: 7, agreed: agreed() };
         let report = Verdict::from(said.clone()).unwrap();
         assert_eq!(Said::try_from(report).unwrap(), said);
         let strange = Report::done("the other node answered");
@@ -156,7 +159,7 @@ mod tests {
             (true, true, false, false),
             (true, false, true, false),
         ] {
-            let said = Said { able, carrying, maintenance, terms: terms() };
+            let said = Said { able, carrying, maintenance, up: 7, agreed: agreed() };
             assert_eq!(said.could_take(), expected, "{said:?}");
         }
     }

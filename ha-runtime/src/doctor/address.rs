@@ -13,7 +13,7 @@ use super::{Check, far, heartbeat, read_text};
 use crate::addresses;
 use crate::cluster::gate::Gate;
 use crate::cluster::native::Key;
-use crate::cluster::{self, Charter, Said, Terms};
+use crate::cluster::{self, Agreed, Charter, Said};
 use crate::context::Context;
 use crate::control::{self, FromPeer, Request};
 use crate::far_node::Conversation;
@@ -53,7 +53,7 @@ pub(super) fn checks(context: &Context, role: &RoleConfig) -> Vec<Check> {
 }
 
 /// What both nodes must have in mind alike. Only a node that may log in over there can look.
-pub(super) async fn terms(context: &Context, role: &RoleConfig) -> Option<Check> {
+pub(super) async fn agreed(context: &Context, role: &RoleConfig) -> Option<Check> {
     let charter = Charter::of(context, role).ok()??;
     let other = match role.role() {
         Role::Master => Role::Slave,
@@ -62,23 +62,26 @@ pub(super) async fn terms(context: &Context, role: &RoleConfig) -> Option<Check>
     };
     if !context.settings.replication.flow.is_logged_in_to(other) {
         let why = "this node may not log in over there; `doctor` on the other one looks";
-        return Some(Check::not_checked("cluster-terms", why));
+        return Some(Check::not_checked("cluster-agreed", why));
     }
-    let owned = context.clone();
+    let moves = match charter.settings.kind {
+        // what cannot be is told of the files
+        ClusterKind::Heartbeat(terms) => {
+            Some(cluster::heartbeat::wanted(context, &charter, terms).ok()?.group)
+        }
+        ClusterKind::Native(_) => None,
+    };
+    let (owned, own) = (context.clone(), Agreed::new(&charter, moves.as_deref()));
     let asked = far::within(move || {
         let answer = Conversation::open(&owned, far::PATIENCE)?.ask(&FromPeer::Standing)?;
-        let moves = match charter.settings.kind {
-            ClusterKind::Heartbeat(terms) => Some(cluster::heartbeat::wanted(&owned, &charter, terms)?.group),
-            ClusterKind::Native(_) => None,
-        };
-        Ok(Terms::new(&charter, moves.as_deref()).differences(&Said::try_from(answer)?.terms))
+        Ok(own.differences(&Said::try_from(answer)?.agreed))
     });
     Some(match asked.await {
         Ok(differing) if differing.is_empty() => {
-            Check::ok("cluster-terms", "the other node has the same address, names and kind of cluster")
+            Check::ok("cluster-agreed", "the other node has the same address, names and kind of cluster")
         }
         Ok(differing) => Check::fail(
-            "cluster-terms",
+            "cluster-agreed",
             format!("{}: both nodes may serve", differing.join("; ")),
             format!(
                 "`{} configure` this node or the other one with the same values, and make [cluster] the same on both",
@@ -86,7 +89,7 @@ pub(super) async fn terms(context: &Context, role: &RoleConfig) -> Option<Check>
             ),
         ),
         Err(failure) => Check::warn(
-            "cluster-terms",
+            "cluster-agreed",
             format!("the other node could not be asked: {failure}"),
             "see that the engine runs there, and that this node may log in (`sync-key`)",
         ),

@@ -12,7 +12,7 @@
 //! | `same-subnet` | pair | the nodes are not in one network, and the distribution needs that |
 //! | `sentinels` | any | they say another role than the role file |
 //! | `cron-files` | any | the scripts' cron lines act beside the engine, or are missing in the `seed` preset |
-//! | `former-engine` | any | cron or init starts the product's own engine, as asha's |
+//! | `former-engine` | SARK | cron or init starts the product's own engine, as asha's |
 //! | `database-access` | any | the lines by which a master comes over TCP are missing, or were not removed |
 //! | `role-lines` | any | a line that the role has in the product's own files is missing, or was not removed |
 //! | `trust-lines` | any | a line of the scripts trusts an address; with IPv6 and `/32`, 2^96 of them |
@@ -46,7 +46,7 @@
 //! | `backup-registrars` | master | a registrar does not name the slave as backup |
 //! | `cluster` | pair with one address | no cluster is set, or the pair has no address |
 //! | `cluster-key` | pair with one address | the secret is missing, short, or others may read it |
-//! | `cluster-terms` | pair with one address | the other node has another address, other names or another kind of cluster |
+//! | `cluster-agreed` | pair with one address | the other node has another address, other names or another kind of cluster |
 //! | `address-gate` | pair with one address | the kernel's nftables do not answer |
 //! | `address-interface` | pair with one address | there is no such interface |
 //! | `address-subnet` | pair with one address | the address is not in that interface's network |
@@ -195,7 +195,7 @@ async fn of_role(context: &Context, role: &RoleConfig) -> Vec<Check> {
     let mut checks = vec![role::peer_address(peer, &role::own_addresses())];
     checks.extend(role::same_subnet(context, peer));
     checks.extend(address::checks(context, role));
-    checks.extend(address::terms(context, role).await);
+    checks.extend(address::agreed(context, role).await);
     let (icmp, check) = network::pings();
     checks.push(check);
     // a cluster hears the other node by its beats, and telephony runs where the address is

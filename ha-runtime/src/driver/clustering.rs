@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ha_core::cluster::{Standing, View};
 use ha_core::{Input, RoleConfig};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{Driver, Message, in_a_thread};
-use crate::cluster::{Charter, Cluster, Said};
+use crate::cluster::{Agreed, Charter, Cluster, Said};
 use crate::context::Context;
 use crate::report::{Failure, Verdict};
 
@@ -38,6 +39,8 @@ impl Running {
 /// This node's cluster, if its pair shares an address.
 pub(super) struct Clustering {
     opener: Opener,
+    /// With the engine.
+    begun: Instant,
     running: Option<Running>,
     /// One is being closed, opened, or thought about, in a thread.
     busy: bool,
@@ -62,7 +65,7 @@ pub(super) enum Reopened {
 impl Clustering {
     /// None runs yet.
     pub(super) fn new(opener: Opener) -> Clustering {
-        Clustering { opener, running: None, busy: false, again: false, closed: false }
+        Clustering { opener, begun: Instant::now(), running: None, busy: false, again: false, closed: false }
     }
 
     /// At the engine's start: without a cluster a node that needs one does not begin. Blocks.
@@ -116,7 +119,10 @@ impl Clustering {
     /// What this node says of itself and of the pair, for the other one.
     pub(super) fn say(&self, standing: Standing) -> Verdict {
         match &self.running {
-            Some(Running { charter, cluster, .. }) => Said::new(standing, charter, cluster.moves()).into(),
+            Some(Running { charter, cluster, .. }) => {
+                let agreed = Agreed::new(charter, cluster.moves());
+                Said::new(standing, self.begun.elapsed(), agreed).into()
+            }
             None => Err(Failure::guard("guard \"cluster\": no cluster runs on the node that was asked")),
         }
     }

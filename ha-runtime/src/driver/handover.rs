@@ -1,5 +1,5 @@
 //! What needs both nodes: switchover, failback by hand, maintenance. Run on the master, carried by the agent
-//! (`safety.md` 6.1), because SSH goes from the master to the slave only.
+//! (`safety.md` 6.1), because on a Wazo and a XiVO SSH goes from the master to the slave only.
 
 use std::time::{Duration, Instant};
 

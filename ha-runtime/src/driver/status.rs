@@ -238,6 +238,9 @@ pub fn text(document: &Value) -> String {
             document["cluster"]["kind"].as_str().unwrap_or_default()
         ));
     }
+    if let Some(says) = document["cluster"]["other_node_says"].as_str() {
+        lines.push(format!("other node  says of itself: {says}"));
+    }
     for step in document["followers"].as_array().into_iter().flatten() {
         lines.push(format!("follows     {}", follower_text(step)));
     }

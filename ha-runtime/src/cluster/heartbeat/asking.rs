@@ -11,44 +11,67 @@ use crate::far_node::Conversation;
 use crate::report::Failure;
 
 /// Asks once. Blocks.
-pub(super) type Ask = Box<dyn FnMut() -> Result<Said, Failure> + Send>;
+pub(super) type Ask = Box<dyn FnMut() -> Result<Said, Failure>>;
+/// Makes one, for as long as somebody wants to know.
+pub(super) type Asks = Box<dyn Fn() -> Ask + Send>;
 
 /// Between two questions.
 const PACE: Duration = Duration::from_secs(2);
 /// Between two attempts to log in over there.
 const AGAIN: Duration = Duration::from_secs(10);
+/// A session that is older is opened anew: a key that was taken away should not be of use for ever.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// How long a daemon may take to say what it knows.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What was said longer ago is not so any more.
-pub(super) const FRESH: Duration = Duration::from_secs(30);
 
 /// Over the pair's SSH. The session is kept as long as it answers.
-pub(super) fn over_ssh(context: &Context) -> Ask {
+pub(super) fn over_ssh(context: &Context) -> Asks {
     let context = context.clone();
-    let mut kept: Option<Conversation> = None;
-    let mut failed: Option<(Instant, Failure)> = None;
     Box::new(move || {
-        if let Some((at, failure)) = &failed
-            && at.elapsed() < AGAIN
-        {
-            return Err(failure.clone());
-        }
-        let line = kept.take().map_or_else(|| Conversation::open(&context, PATIENCE), Ok);
-        let said = line.and_then(|mut line| {
-            let said = Said::try_from(line.ask(&FromPeer::Standing)?)?;
-            kept = Some(line);
-            Ok(said)
-        });
-        failed = said.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
-        said
+        let context = context.clone();
+        let (mut kept, mut failed) = (None, None);
+        Box::new(move || match failed {
+            Some((at, ref failure)) if at_most_ago(at, AGAIN) => Err(Failure::clone(failure)),
+            _ => {
+                let said = ask(&context, &mut kept);
+                failed = said.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
+                said
+            }
+        })
     })
 }
 
-/// As long as somebody could want to know; only the node that has the address does.
-pub(super) fn run(known: &Known, mut ask: Ask, end: &Receiver<()>) {
+fn at_most_ago(at: Instant, span: Duration) -> bool {
+    at.elapsed() < span
+}
+
+fn ask(context: &Context, kept: &mut Option<(Instant, Conversation)>) -> Result<Said, Failure> {
+    let question = |line: &mut Conversation| Said::try_from(line.ask(&FromPeer::Standing)?);
+    if let Some((since, mut line)) = kept.take()
+        && at_most_ago(since, LONGEST)
+        // one that fails may have been ended over there: an upgrade ends it, and other settings do
+        && let Ok(said) = question(&mut line)
+    {
+        *kept = Some((since, line));
+        return Ok(said);
+    }
+    // the settings may have been read anew since
+    let mut line = Conversation::open(&context.reread()?, PATIENCE)?;
+    let said = question(&mut line)?;
+    *kept = Some((Instant::now(), line));
+    Ok(said)
+}
+
+/// Asks as long as the answer matters.
+pub(super) fn run(known: &Known, asks: &Asks, end: &Receiver<()>) {
+    let mut ask: Option<Ask> = None;
     while end.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
-        if known.claimed() {
-            known.hear(ask().map_err(|failure| failure.message));
+        match known.coming_to_ask_about() {
+            None => ask = None,
+            Some(coming) => {
+                let said = ask.get_or_insert_with(asks)();
+                known.hear(coming, said.map_err(|failure| failure.message));
+            }
         }
     }
 }

@@ -74,6 +74,7 @@ pub(super) fn write(root: &Root, files: &Files) -> Result<(), FilesError> {
         if let Some(old) = &old
             && !is_ours(old, files.mark)
             && aside(&path).exists()
+            && !is_one_file(&path, &aside(&path)).map_err(failed)?
         {
             return Err(FilesError::ByHand { aside: aside(&path), path });
         }
@@ -114,9 +115,13 @@ fn put(change: &Change<'_>, mark: &str) -> io::Result<()> {
         return durable::rename(&change.temporary, &change.path);
     }
     let aside = aside(&change.path);
-    fs::hard_link(&change.path, &aside)?;
+    if !aside.exists() {
+        fs::hard_link(&change.path, &aside)?;
+    }
     durable::rename(&change.temporary, &change.path).inspect_err(|_| {
-        // a second name is in the way of the next attempt
+        // as it was, also when only the disk did not take it; a second name is in the way of the next attempt, and the same
+        // file is not renamed
+        let _ = fs::rename(&aside, &change.path);
         let _ = fs::remove_file(&aside);
     })?;
     tracing::warn!("{} was written by hand: it is {} now", change.path.display(), aside.display());
@@ -149,6 +154,12 @@ pub(super) fn remove(root: &Root, files: &Files) -> Result<(), FilesError> {
         }
     }
     Ok(())
+}
+
+/// Two names of one file: setting it aside was cut short.
+fn is_one_file(path: &Path, aside: &Path) -> io::Result<bool> {
+    let (path, aside) = (fs::metadata(path)?, fs::metadata(aside)?);
+    Ok((path.dev(), path.ino()) == (aside.dev(), aside.ino()))
 }
 
 fn is_ours(text: &[u8], mark: &str) -> bool {
@@ -234,6 +245,15 @@ mod tests {
         assert_eq!(seen(&root), before, "nothing was changed");
         remove(&root, &files("1")).unwrap();
         assert_eq!(seen(&root), [file("ha.cf", 0o644, "node two\n"), aside]);
+
+        // the power failed when it had two names
+        let (_dir, root) = place();
+        let path = root.path("/etc/ha.d/ha.cf");
+        fs::write(&path, "node one\n").unwrap();
+        fs::hard_link(&path, root.path("/etc/ha.d/ha.cf.by-hand")).unwrap();
+        write(&root, &files("1")).unwrap();
+        assert_eq!(seen(&root)[2], file("ha.cf.by-hand", 0o644, "node one\n"));
+        assert_eq!(seen(&root)[1].2, "# Ours: 1\n/etc/ha.d/ha.cf\n");
     }
 
     #[test]

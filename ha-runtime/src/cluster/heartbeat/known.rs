@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ha_core::cluster::View;
 use ha_core::cluster::heartbeat::Resources;
@@ -11,10 +10,14 @@ use ha_core::health::Verdict;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::asking::FRESH;
 use super::claim::Claim;
 use super::tools::{Runs, Seen};
 use crate::cluster::Said;
+
+/// What the other node said longer ago is not so any more.
+const FRESH: Duration = Duration::from_secs(30);
+/// An engine that began at most so long before the address came here was not asked to give it: it had just ended.
+const BEGINNING: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(super) struct Known {
@@ -37,9 +40,13 @@ struct State {
     /// Heartbeat's word for the other node, what it means, and of what else it is known.
     word: String,
     heard: Verdict,
-    said: Option<(Instant, Result<Said, String>)>,
+    said: Option<(Instant, Said)>,
+    /// Why it says nothing, if it does not.
+    silent: Option<String>,
     /// It was away, or this engine did not see whether it was: it may be no longer what it was.
     was_away: bool,
+    /// When it gave the address, until it is known whether it did so on purpose.
+    gave: Option<Instant>,
     resources: Resources,
     /// How often Heartbeat was started, the first time included.
     called: u32,
@@ -56,7 +63,9 @@ impl Known {
             word: String::new(),
             heard: Verdict::Unknown,
             said: None,
+            silent: None,
             was_away: true,
+            gave: None,
             resources: Resources::Moving,
             called: 0,
         };
@@ -94,10 +103,12 @@ impl Known {
     pub(super) fn came(&self) -> std::io::Result<()> {
         self.claim.make()?;
         let mut state = self.state();
-        (state.claimed, state.said) = (true, None);
+        state.claimed = true;
         state.comings = state.comings.wrapping_add(1);
         // one that gave it could serve a moment ago
         state.was_away = state.heard != Verdict::Up;
+        state.gave = (!state.was_away).then(Instant::now);
+        state.forget();
         Ok(())
     }
 
@@ -107,8 +118,9 @@ impl Known {
             tracing::error!("{}: {error}", self.claim.path().display());
         }
         self.change(|state| {
-            (state.claimed, state.said) = (false, None);
-            state.view.held = false;
+            (state.claimed, state.gave) = (false, None);
+            state.forget();
+            (state.view.held, state.view.ended) = (false, false);
         });
     }
 
@@ -121,7 +133,8 @@ impl Known {
             let is_dead = state.heard == Verdict::Down && seen.runs != Runs::Yes;
             state.heard = if is_dead { Verdict::Down } else { seen.peer };
             if matches!(state.heard, Verdict::Down | Verdict::Unknown) {
-                (state.said, state.was_away) = (None, true);
+                state.was_away = true;
+                state.forget();
             }
             state.view.isolated = seen.isolated;
             state.view.held = state.claimed && (state.view.held || comings == state.comings);
@@ -129,10 +142,33 @@ impl Known {
         });
     }
 
-    /// What the other node's engine says of it, or why it says nothing.
-    pub(super) fn hear(&self, said: Result<Said, String>) {
+    /// The coming since which the other node is to be asked how it is; `None`: nobody wants to know, or nobody would answer.
+    pub(super) fn coming_to_ask_about(&self) -> Option<u32> {
+        let state = self.state();
+        let is_there = matches!(state.heard, Verdict::Up | Verdict::Degraded);
+        (state.view.held && is_there).then_some(state.comings)
+    }
+
+    /// What the other node's engine says of it, or why it says nothing. It was asked since that coming.
+    pub(super) fn hear(&self, coming: u32, said: Result<Said, String>) {
         self.change(|state| {
-            state.said = state.claimed.then(|| (Instant::now(), said));
+            if !state.view.held || coming != state.comings {
+                return;
+            }
+            match said {
+                Ok(said) => {
+                    let gave = state.gave.take();
+                    let up = Duration::from_secs(said.up);
+                    state.view.ended |= gave.is_some_and(|at| up < at.elapsed() + BEGINNING);
+                    (state.said, state.silent) = (Some((Instant::now(), said)), None);
+                }
+                Err(why) => {
+                    if state.silent.is_none() {
+                        tracing::warn!("the other node does not say whether it could serve: {why}");
+                    }
+                    state.silent = Some(why);
+                }
+            }
             state.judge(self.hands_back);
         });
     }
@@ -155,10 +191,10 @@ impl Known {
                 Runs::Silent => "does not answer",
             },
             "other_node": state.word,
-            "other_node_says": match &state.said {
-                None => Value::Null,
-                Some((_, Err(why))) => json!(format!("nothing: {why}")),
-                Some((_, Ok(said))) => json!(said.words()),
+            "other_node_says": match (state.fresh(), &state.silent) {
+                (_, Some(why)) => json!(format!("nothing: {why}")),
+                (Some(said), None) => json!(said.words()),
+                (None, None) => Value::Null,
             },
             "resources": format!("{:?}", state.resources).to_lowercase(),
             "started": state.called,
@@ -181,11 +217,19 @@ impl Known {
 }
 
 impl State {
+    fn forget(&mut self) {
+        (self.said, self.silent) = (None, None);
+    }
+
+    fn fresh(&self) -> Option<&Said> {
+        self.said.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, said)| said)
+    }
+
     /// The verdict on the other node. Before it gets the address back on purpose it must say that it could serve.
     fn judge(&mut self, hands_back: bool) {
-        let is_ready = match &self.said {
+        let is_ready = match self.said {
             None => !self.was_away,
-            Some((at, said)) => at.elapsed() < FRESH && said.as_ref().is_ok_and(Said::could_take),
+            Some(_) => self.fresh().is_some_and(Said::could_take),
         };
         let waits = hands_back && self.claimed && self.heard == Verdict::Up && !is_ready;
         self.view.peer = if waits { Verdict::Degraded } else { self.heard };

@@ -32,7 +32,7 @@ use ha_core::health::Verdict;
 use pnet::datalink::{self, NetworkInterface};
 use tokio::sync::Notify;
 
-use self::asking::Ask;
+use self::asking::Asks;
 pub(crate) use self::claim::Claim;
 pub(crate) use self::files::differing;
 use self::known::Known;
@@ -82,8 +82,8 @@ pub(super) fn open(
         tracing::warn!("a gate that keeps the address closed may be left: {error}");
     }
     let tools = tools(context, charter, files.group.clone());
-    let ask = (charter.role == Role::Slave).then(|| asking::over_ssh(context));
-    HeartbeatCluster::start(tools, files, heartbeat, ask).map_err(Failure::environment)
+    let asks = (charter.role == Role::Slave).then(|| asking::over_ssh(context));
+    HeartbeatCluster::start(tools, files, heartbeat, asks).map_err(Failure::environment)
 }
 
 fn tools(context: &Context, charter: &Charter, group: String) -> Tools {
@@ -160,12 +160,12 @@ fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHan
 }
 
 impl HeartbeatCluster {
-    /// `ask`: on the node that would hand the address back.
+    /// `asks`: on the node that would hand the address back.
     fn start(
         tools: Tools,
         files: Files,
         heartbeat: Heartbeat,
-        ask: Option<Ask>,
+        asks: Option<Asks>,
     ) -> Result<HeartbeatCluster, String> {
         let differs = !files::differing(&tools.root, &files).map_err(|error| error.to_string())?.is_empty();
         let runs = tools.look().runs;
@@ -174,16 +174,16 @@ impl HeartbeatCluster {
             tools.stop().map_err(|error| error.to_string())?;
         }
         files::write(&tools.root, &files).map_err(|error| error.to_string())?;
-        let known = Arc::new(Known::recall(Claim::of(&tools.root), ask.is_some()));
+        let known = Arc::new(Known::recall(Claim::of(&tools.root), asks.is_some()));
         let (orders, taken) = channel();
         let mut watch = Watch::new(tools.clone(), Arc::clone(&known), taken, heartbeat);
         // so that an engine that begins anew where the address is knows it before it decides anything
         watch.begin();
         let watch = in_thread("heartbeat", move || watch.run())?;
         let (asking, end) = channel();
-        if let Some(ask) = ask {
+        if let Some(asks) = asks {
             let known = Arc::clone(&known);
-            in_thread("other-node", move || asking::run(&known, ask, &end))?;
+            in_thread("other-node", move || asking::run(&known, &asks, &end))?;
         }
         Ok(HeartbeatCluster { known, tools, files, orders, watch: Some(watch), _asking: asking })
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ha_core::health::Verdict;
 
 use super::*;
-use crate::cluster::{Said, Terms};
+use crate::cluster::{Agreed, Said};
 
 struct Place {
     root: Root,
@@ -69,7 +69,7 @@ impl Place {
         self.open_with(None)
     }
 
-    fn open_with(&self, ask: Option<Ask>) -> HeartbeatCluster {
+    fn open_with(&self, asks: Option<Asks>) -> HeartbeatCluster {
         let tools = Tools {
             root: self.root.clone(),
             role: Role::Slave,
@@ -80,7 +80,7 @@ impl Place {
         let files = Files { files: Vec::new(), mark: "#", group: tools.group.clone() };
         let secs = Duration::from_secs;
         let times = Heartbeat { keepalive: secs(1), deadtime: secs(1), initdead: secs(2) };
-        HeartbeatCluster::start(tools, files, times, ask).unwrap()
+        HeartbeatCluster::start(tools, files, times, asks).unwrap()
     }
 }
 
@@ -189,23 +189,29 @@ fn the_engines_end_is_heartbeats_too() {
 }
 
 fn said(able: bool, carrying: bool) -> Said {
-    let terms = Terms {
+    let agreed = Agreed {
         kind: "heartbeat".to_owned(),
         address: IpAddr::from([192, 0, 2, 1]),
         primary_node: "sark1".to_owned(),
         standby_node: "sark2".to_owned(),
         moves: None,
     };
-    Said { able, carrying, maintenance: false, terms }
+    Said { able, carrying, maintenance: false, up: 3600, agreed }
+}
+
+fn asking(answers: &Arc<Mutex<Result<Said, String>>>) -> Asks {
+    let answers = Arc::clone(answers);
+    Box::new(move || {
+        let answers = Arc::clone(&answers);
+        Box::new(move || answers.lock().unwrap().clone().map_err(Failure::environment))
+    })
 }
 
 #[test]
 fn a_node_that_was_away_gets_the_address_back_only_after_it_says_that_it_could_serve() {
     let place = Place::new();
     let answers = Arc::new(Mutex::new(Err("no daemon runs there".to_owned())));
-    let asked = Arc::clone(&answers);
-    let ask = move || asked.lock().unwrap().clone().map_err(Failure::environment);
-    let cluster = place.open_with(Some(Box::new(ask)));
+    let cluster = place.open_with(Some(asking(&answers)));
     let peer_is = |verdict| wait("the verdict", || cluster.view().peer == verdict);
     let says = |said| *answers.lock().unwrap() = Ok(said);
 
@@ -235,7 +241,7 @@ fn a_node_that_was_away_gets_the_address_back_only_after_it_says_that_it_could_s
 #[test]
 fn a_node_that_gave_the_address_could_serve_until_it_says_otherwise() {
     let place = Place::new();
-    let cluster = place.open_with(Some(Box::new(|| Ok(said(true, false)))));
+    let cluster = place.open_with(Some(asking(&Arc::new(Mutex::new(Ok(said(true, false)))))));
     wait("it is heard", || cluster.view().peer == Verdict::Up);
     cluster.told(true).unwrap();
     place.says("active", "all");
@@ -245,4 +251,23 @@ fn a_node_that_gave_the_address_could_serve_until_it_says_otherwise() {
         cluster.view().held && cluster.known.facts()["other_node_says"] == "it could serve"
     });
     assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Up), "{verdicts:?}");
+    assert!(!cluster.view().ended);
+}
+
+#[test]
+fn an_engine_that_had_just_begun_when_it_gave_the_address_had_ended() {
+    let place = Place::new();
+    let answers = Arc::new(Mutex::new(Err("no daemon runs there".to_owned())));
+    let cluster = place.open_with(Some(asking(&answers)));
+    wait("it is heard", || cluster.view().peer == Verdict::Up);
+    cluster.told(true).unwrap();
+    place.says("active", "all");
+    let facts = || cluster.known.facts()["other_node_says"].clone();
+    wait("it is asked", || facts() == "nothing: no daemon runs there");
+    assert_eq!(cluster.view(), View { held: true, peer: Verdict::Up, ..View::FIRST }, "nothing is known yet");
+    *answers.lock().unwrap() = Ok(Said { up: 1, ..said(true, false) });
+    wait("it is known", || cluster.view().ended);
+    place.says("active", "none");
+    cluster.told(false).unwrap();
+    assert!(!cluster.view().ended);
 }

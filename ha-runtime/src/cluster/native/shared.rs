@@ -205,14 +205,18 @@ fn noted(remembered: Remembered) -> u64 {
 }
 
 fn packed(view: View) -> u64 {
-    let View { held, peer, isolated, failed_handovers } = view;
+    let View { held, peer, isolated, failed_handovers, ended } = view;
     let peer = match peer {
         Verdict::Unknown => 0,
         Verdict::Up => 1,
         Verdict::Degraded => 2,
         Verdict::Down => 3,
     };
-    u64::from(failed_handovers) << 32 | peer << 2 | u64::from(isolated) << 1 | u64::from(held)
+    u64::from(failed_handovers) << 32
+        | u64::from(ended) << 4
+        | peer << 2
+        | u64::from(isolated) << 1
+        | u64::from(held)
 }
 
 fn unpacked(bits: u64) -> View {
@@ -223,7 +227,7 @@ fn unpacked(bits: u64) -> View {
         _ => Verdict::Down,
     };
     let failed_handovers = u32::try_from(bits >> 32).unwrap_or(u32::MAX);
-    View { held: bits & 1 != 0, peer, isolated: bits & 2 != 0, failed_handovers }
+    View { held: bits & 1 != 0, peer, isolated: bits & 2 != 0, failed_handovers, ended: bits & 16 != 0 }
 }
 
 #[cfg(test)]
@@ -236,8 +240,10 @@ mod tests {
             for peer in [Verdict::Unknown, Verdict::Up, Verdict::Degraded, Verdict::Down] {
                 for isolated in [false, true] {
                     for failed_handovers in [0, 1, u32::MAX] {
-                        let view = View { held, peer, isolated, failed_handovers };
-                        assert_eq!(unpacked(packed(view)), view);
+                        for ended in [false, true] {
+                            let view = View { held, peer, isolated, failed_handovers, ended };
+                            assert_eq!(unpacked(packed(view)), view);
+                        }
                     }
                 }
             }

@@ -430,9 +430,9 @@ fn the_other_node_is_told_how_this_one_stands_and_what_it_has_in_mind() {
     let said = || Said::try_from(ask(FromPeer::Standing).unwrap()).unwrap();
     hand.says(false, Heard::Up);
     wait("there is a cluster", || hand.0.opened.load(Ordering::SeqCst) == 1);
-    let Said { able, maintenance, terms, .. } = said();
-    assert_eq!((able, maintenance, terms.address), (true, false, VIP));
-    assert_eq!((terms.primary_node.as_str(), terms.standby_node.as_str()), ("one", "other"));
+    let Said { able, maintenance, agreed, .. } = said();
+    assert_eq!((able, maintenance, agreed.address), (true, false, VIP));
+    assert_eq!((agreed.primary_node.as_str(), agreed.standby_node.as_str()), ("one", "other"));
     ask(FromPeer::Maintenance { seconds: Some(60) }).unwrap();
     assert_eq!((said().able, said().maintenance), (false, true));
 }
