@@ -1,6 +1,7 @@
 //! The product's own engine, which must not go on beside this one.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::{Check, read_text};
@@ -17,13 +18,25 @@ pub(super) fn engine(context: &Context) -> Option<Check> {
     let name = settings.file_stem()?.to_str()?;
     let mut paths: Vec<_> = FILES.map(|path| context.root.path(path)).into();
     for directory in DIRECTORIES {
-        let entries = fs::read_dir(context.root.path(directory)).into_iter().flatten();
-        paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        match fs::read_dir(context.root.path(directory)) {
+            Ok(entries) => paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let why = format!("{directory}: {error}");
+                return Some(Check::warn("former-engine", why, "run `doctor` as root"));
+            }
+        }
     }
     paths.sort();
     let mut found = Vec::new();
     for path in paths {
-        let Ok(Some(text)) = read_text(&path, FILE_MAX) else { continue };
+        let text = match read_text(&path, FILE_MAX) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => {
+                let why = format!("{}: {error}", path.display());
+                return Some(Check::warn("former-engine", why, "run `doctor` as root"));
+            }
+        };
         let lines = (1..).zip(text.lines()).filter(|(_, line)| starts(line, name));
         found.extend(lines.map(|(number, _)| format!("{} line {number}", path.display())));
     }
@@ -38,11 +51,15 @@ pub(super) fn engine(context: &Context) -> Option<Check> {
     })
 }
 
-/// Whether a line that is no comment names it, and not only its settings.
+/// Whether a line that is no comment names it as a word, and not only its settings.
 fn starts(line: &str, name: &str) -> bool {
     let line = line.trim_start();
-    let mut places = line.match_indices(name).map(|(at, _)| &line[at + name.len()..]);
-    !line.starts_with('#') && places.any(|rest| !rest.starts_with(".conf"))
+    let goes_on = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
+    let mut places = line.match_indices(name).map(|(at, _)| (&line[..at], &line[at + name.len()..]));
+    let names = |(before, after): (&str, &str)| {
+        !goes_on(before.chars().next_back()) && !goes_on(after.chars().next()) && !after.starts_with(".conf")
+    };
+    !line.starts_with('#') && places.any(names)
 }
 
 #[cfg(test)]
@@ -62,7 +79,10 @@ mod tests {
             engine(&context).unwrap()
         };
         assert_eq!(examine(&place).level, Level::Ok);
-        place.write("/etc/cron.d/backup", "# asha was here\n0 3 * * * root cp /etc/asha.conf /root\n");
+        place.write(
+            "/etc/cron.d/backup",
+            "# asha was here\n0 3 * * * natasha cp /etc/asha.conf /home/sasha\n",
+        );
         assert_eq!(examine(&place).level, Level::Ok);
         place.write("/etc/inittab", "\nwd:345:respawn:/opt/asha/watchdog\n");
         place.write("/var/spool/cron/root", "* * * * * /usr/sbin/asha sync\n");
