@@ -78,7 +78,9 @@ pub enum Request {
         /// Came, otherwise is to leave.
         here: bool,
     },
-    /// From the other node's daemon, through the agent.
+    /// From the other node's daemon, through the agent. Its name on the wire is older: while a package is upgraded, an agent
+    /// talks to the daemon of before.
+    #[serde(rename = "from_master")]
     FromPeer(FromPeer),
 }
 
