@@ -90,7 +90,6 @@ impl Driver {
         if stands_by {
             self.settle_leftovers();
         }
-        let owing = stands_by.then(|| to_self.clone());
         let by_hand = stands_by && status.in_flight.is_none();
         let serves = self.may_be_replicated_to()
             && status.record.active
@@ -106,14 +105,14 @@ impl Driver {
                 if by_hand {
                     owing::seen(&context, observed);
                 }
-                if let Some(to_loop) = owing {
-                    owing::tell(&context, &to_loop);
+                // at once: telephony may be another matter after the rest
+                let _ = to_self.blocking_send(Message::Input(Input::Observed(observed)));
+                if stands_by {
+                    owing::tell(&context, &to_self);
                 }
-                observed
             });
-            if let Ok(observed) = look.await {
-                let _ = to_self.send(Message::Input(Input::Observed(observed))).await;
-            }
+            // one that panicked has said so, and is looked for again
+            let _ = look.await;
         });
     }
 }

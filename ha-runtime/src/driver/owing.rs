@@ -48,7 +48,12 @@ impl Driver {
         match look(&self.context) {
             Ok(Some(input)) => self.feed(input),
             Ok(None) => {}
-            Err(failure) => tracing::warn!("whether anything is to be carried is not known: {failure}"),
+            Err(failure) => {
+                tracing::warn!("whether anything is to be carried is not known: {failure}");
+                // until it is, nobody is told that nothing is
+                let generation = self.node.record().generation;
+                self.feed(Input::Owes { generation, owes: true });
+            }
         }
     }
 
