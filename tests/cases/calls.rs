@@ -7,7 +7,7 @@ use ha_tests::wait::{self, seconds};
 use ha_tests::{Host, Moment, Pair, Settings, Status, VIP, VipWatch};
 
 use crate::asterisk::{self, AsteriskRoot, Phones};
-use crate::long;
+use crate::{heartbeat, long};
 
 /// What the phones say of their calls.
 const LOG: &str = "call.log";
@@ -190,6 +190,25 @@ fn calls_to_a_real_asterisk_are_answered_again_after_all_that_can_happen_to_it()
     let answers = watch.end();
     answers.never_both();
     assert_eq!(answers.strays(), 0, "{answers}");
+}
+
+#[test]
+fn calls_to_a_real_asterisk_are_answered_again_where_heartbeat_moves_the_address_under_systemd() {
+    if !heartbeat::is_installed() {
+        return;
+    }
+    let Some(nodes) = nodes(heartbeat::quick(Settings::sark())) else { return };
+    nodes.0.configure();
+    let site = Site::begin(nodes);
+    let shown = |host| site.pair.lab.sh(host, "systemctl show -p ActiveState --value heartbeat").ok();
+    assert_eq!([Host::Master, Host::Slave].map(shown), ["active\n"; 2]);
+    site.switchover(Host::Master);
+    site.signal_asterisk(Host::Slave, "KILL");
+    site.kill_engine(Host::Master);
+    site.crash(Host::Slave);
+    site.pair.lab.sh(Host::Slave, "systemctl stop sark-ha").ok();
+    assert_eq!(shown(Host::Slave), "inactive\n", "it ends with the engine");
+    site.serves(Host::Master);
 }
 
 #[test]

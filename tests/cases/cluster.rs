@@ -16,6 +16,11 @@ pub(crate) trait Engine: Sync {
     /// The longest that it may need to see that the other node is dead, by its own settings.
     fn notices_within(&self) -> Duration;
 
+    /// Whether it promises that two nodes never answer.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
     /// Writes its configuration; the host is a node of SARK's already.
     fn install(&self, lab: &Lab, host: Host);
 
@@ -219,6 +224,10 @@ impl Engine for Native {
 
     fn notices_within(&self) -> Duration {
         self.notices_within
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
     }
 
     fn install(&self, lab: &Lab, host: Host) {

@@ -187,6 +187,8 @@ fn table(engine: &dyn Engine, runs: usize) {
             return;
         }
         println!("{}", row(&engine.name(), event.name(), &outcomes));
+        let both = outcomes.iter().any(|outcome| !outcome.overlap.is_zero());
+        assert!(!both || !engine.is_exclusive(), "two nodes answered");
     }
 }
 
