@@ -40,6 +40,11 @@ fn holds(status: &Status) -> bool {
     status.document()["address"]["held"] == true
 }
 
+/// The slave has asked the master's engine, which has carried what its node held newer.
+fn could_hand_back(status: &Status) -> bool {
+    status.peer() == "up" && status.document()["cluster"]["other_node_says"] == "it could serve"
+}
+
 fn has_address(pair: &Pair, host: Host) -> bool {
     pair.lab.sh(host, "ip -o address show dev eth0").ok().contains(&format!(" {VIP}/24 "))
 }
@@ -114,7 +119,7 @@ fn telephony_goes_where_heartbeat_moves_the_address() {
     by_hand(&pair, Slave, "hb_takeover");
     serves_alone(&pair, Slave, LIMIT);
     // through the engine
-    pair.await_status(Slave, "aware of it", LIMIT, |status| status.peer() == "up");
+    pair.await_status(Slave, "aware of it", LIMIT, could_hand_back);
     pair.ha(Slave, "failback").exits(0);
     serves_alone(&pair, Master, LIMIT);
 
@@ -200,7 +205,7 @@ fn a_master_that_was_dead_stands_by_and_one_serves_after_a_line_was_cut() {
     // it is started again when the slave must have missed it
     serves_alone(&pair, Host::Slave, AFTER_A_START);
     assert_eq!(watch.end().since(begin).overlap(), Duration::ZERO, "one that was killed holds nothing");
-    pair.await_status(Host::Slave, "aware of it", LIMIT, |status| status.peer() == "up");
+    pair.await_status(Host::Slave, "aware of it", LIMIT, could_hand_back);
     pair.ha(Host::Slave, "failback").exits(0);
     serves_alone(&pair, Host::Master, LIMIT);
     breaks_and_mends(&pair, Host::Slave);
