@@ -33,6 +33,7 @@ fn pair(settings: Settings) -> Option<Pair> {
     let pair = Pair::sark().settings(quick(settings)).up()?;
     // Asterisk may have run before Heartbeat brought the address
     serves_alone(&pair, Host::Master, AFTER_A_START);
+    fetches(&pair);
     Some(pair)
 }
 
@@ -47,6 +48,11 @@ fn could_hand_back(status: &Status) -> bool {
 
 fn has_address(pair: &Pair, host: Host) -> bool {
     pair.lab.sh(host, "ip -o address show dev eth0").ok().contains(&format!(" {VIP}/24 "))
+}
+
+/// The slave has the master's data: no master that comes back would be emptied by becoming equal to it.
+fn fetches(pair: &Pair) {
+    pair.ha(Host::Slave, "replicate").exits(0);
 }
 
 /// Waits until this node alone has the address and telephony, and the other one stands by.
@@ -91,6 +97,7 @@ fn telephony_goes_where_heartbeat_moves_the_address() {
         pair.start_daemon(host);
     }
     serves_alone(&pair, Master, AFTER_A_START);
+    fetches(&pair);
     let watch = VipWatch::start(&pair.lab);
     let begin = Moment::now();
     answers(&watch, Master, begin);

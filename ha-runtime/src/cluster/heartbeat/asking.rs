@@ -29,9 +29,10 @@ pub(super) fn over_ssh(context: &Context) -> Asks {
     let context = context.clone();
     Box::new(move || {
         let context = context.clone();
-        let (mut kept, mut failed) = (None, None);
-        Box::new(move || match failed {
-            Some((at, ref failure)) if at_most_ago(at, AGAIN) => Err(Failure::clone(failure)),
+        let mut kept = None;
+        let mut failed: Option<(Instant, Failure)> = None;
+        Box::new(move || match &failed {
+            Some((at, failure)) if at.elapsed() < AGAIN => Err(failure.clone()),
             _ => {
                 let said = ask(&context, &mut kept);
                 failed = said.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
@@ -41,14 +42,10 @@ pub(super) fn over_ssh(context: &Context) -> Asks {
     })
 }
 
-fn at_most_ago(at: Instant, span: Duration) -> bool {
-    at.elapsed() < span
-}
-
 fn ask(context: &Context, kept: &mut Option<(Instant, Conversation)>) -> Result<Said, Failure> {
     let question = |line: &mut Conversation| Said::try_from(line.ask(&FromPeer::Standing)?);
     if let Some((since, mut line)) = kept.take()
-        && at_most_ago(since, LONGEST)
+        && since.elapsed() < LONGEST
         // one that fails may have been ended over there: an upgrade ends it, and other settings do
         && let Ok(said) = question(&mut line)
     {
