@@ -74,6 +74,11 @@ fn by_hand(pair: &Pair, host: Host, command: &str) {
     pair.lab.exec(host, &[&format!("/usr/share/heartbeat/{command}")]).ok();
 }
 
+/// To all of its processes.
+fn signal_heartbeat(pair: &Pair, host: Host, signal: &str) {
+    pair.lab.sh(host, &format!("kill -{signal} $(pgrep -f '^heartbeat: ')")).ok();
+}
+
 #[track_caller]
 fn answers(watch: &VipWatch, host: Host, since: Moment) {
     let first = || watch.so_far().first(Probe::Options, host, since);
@@ -207,7 +212,7 @@ fn a_master_that_was_dead_stands_by_and_one_serves_after_a_line_was_cut() {
     let Some(pair) = pair(Settings::sark()) else { return };
     let watch = VipWatch::start(&pair.lab);
     let begin = Moment::now();
-    pair.lab.sh(Host::Master, "kill -KILL $(pgrep -f '^heartbeat: ')").ok();
+    signal_heartbeat(&pair, Host::Master, "KILL");
     answers(&watch, Host::Slave, begin);
     // it is started again when the slave must have missed it
     serves_alone(&pair, Host::Slave, AFTER_A_START);
@@ -231,7 +236,7 @@ fn a_heartbeat_that_is_frozen_loses_the_address_and_one_serves_after_it_wakes() 
     let Some(pair) = pair(Settings::sark()) else { return };
     let watch = VipWatch::start(&pair.lab);
     let begin = Moment::now();
-    pair.lab.sh(Host::Master, "kill -STOP $(pgrep -f '^heartbeat: ')").ok();
+    signal_heartbeat(&pair, Host::Master, "STOP");
     answers(&watch, Host::Slave, begin);
     // a machine may be busy: an answer is waited for longer than the slave waits for a beat
     pair.await_status(Host::Master, "at rest", LIMIT, |status| {
@@ -241,7 +246,7 @@ fn a_heartbeat_that_is_frozen_loses_the_address_and_one_serves_after_it_wakes() 
     let alone = Moment::now();
     pass(seconds(3.0));
     assert_eq!(watch.so_far().since(alone).overlap(), Duration::ZERO);
-    pair.lab.sh(Host::Master, "kill -CONT $(pgrep -f '^heartbeat: ')").ok();
+    signal_heartbeat(&pair, Host::Master, "CONT");
     settles(&pair);
     println!("{}", watch.end().since(begin));
 }
