@@ -12,43 +12,43 @@ const FILES: [&str; 3] = ["/etc/inittab", "/etc/crontab", "/var/spool/cron/root"
 const DIRECTORIES: [&str; 2] = ["/etc/cron.d", "/var/spool/cron/crontabs"];
 const FILE_MAX: u64 = 1 << 20;
 
-/// Lines of cron and init that name it. It is called as its file of settings is; `None`: the product has none.
+/// Whether cron or init starts it. It is called as its file of settings is; `None`: the product has none.
 pub(super) fn engine(context: &Context) -> Option<Check> {
     let settings = Path::new(context.profile().conf_file?);
     let name = settings.file_stem()?.to_str()?;
+    Some(match lines(context, name) {
+        Err(why) => Check::warn("former-engine", why, "run `doctor` as root"),
+        Ok(found) if found.is_empty() => {
+            Check::ok("former-engine", format!("no line of cron or init starts {name}"))
+        }
+        Ok(found) => Check::fail(
+            "former-engine",
+            format!("{name} is started by {}: it copies over what this engine carries", found.join(", ")),
+            "take these lines out, on both nodes",
+        ),
+    })
+}
+
+/// The lines that name it. Err: what cannot be read, and why.
+fn lines(context: &Context, name: &str) -> Result<Vec<String>, String> {
+    let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     let mut paths: Vec<_> = FILES.map(|path| context.root.path(path)).into();
     for directory in DIRECTORIES {
-        match fs::read_dir(context.root.path(directory)) {
+        let directory = context.root.path(directory);
+        match fs::read_dir(&directory) {
             Ok(entries) => paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let why = format!("{directory}: {error}");
-                return Some(Check::warn("former-engine", why, "run `doctor` as root"));
-            }
+            Err(error) => return Err(failed(&directory, error)),
         }
     }
     paths.sort();
     let mut found = Vec::new();
     for path in paths {
-        let text = match read_text(&path, FILE_MAX) {
-            Ok(text) => text.unwrap_or_default(),
-            Err(error) => {
-                let why = format!("{}: {error}", path.display());
-                return Some(Check::warn("former-engine", why, "run `doctor` as root"));
-            }
-        };
+        let text = read_text(&path, FILE_MAX).map_err(|error| failed(&path, error))?.unwrap_or_default();
         let lines = (1..).zip(text.lines()).filter(|(_, line)| starts(line, name));
         found.extend(lines.map(|(number, _)| format!("{} line {number}", path.display())));
     }
-    Some(if found.is_empty() {
-        Check::ok("former-engine", format!("no line of cron or init starts {name}"))
-    } else {
-        Check::fail(
-            "former-engine",
-            format!("{name} is started by {}: it copies over what this engine carries", found.join(", ")),
-            "take these lines out, on both nodes",
-        )
-    })
+    Ok(found)
 }
 
 /// Whether a line that is no comment names it as a word, and not only its settings.
