@@ -53,12 +53,13 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
             });
         }
         let aside = returning::set_aside(&context).unwrap_or_default();
-        let fetched = match fetch(&context, &kept, &job) {
+        let (waits, fetched) = match fetch(&context, &kept, &job) {
+            Ok(fetched) => (false, Ok(fetched)),
             // nothing has failed
             Err(Missed::NotNow(failure)) => return Err(failure),
-            fetched => fetched,
+            Err(Missed::Waits(failure)) => (true, Err(failure)),
+            Err(Missed::Failed(failure)) => (false, Err(failure)),
         };
-        let waits = matches!(&fetched, Err(Missed::Waits(_)));
         let (how, number, sources, verdict): (_, _, _, Verdict) = match fetched {
             Ok(Fetched { generation, brought, told: Told { outcome, number, sources } }) => {
                 let verdict = Verdict::from(outcome).map(|report| with_what_was_carried(report, brought));
@@ -70,9 +71,7 @@ pub(super) async fn run(context: &Context, kept: &Kept, job: &Job) -> Ended {
                     verdict,
                 )
             }
-            Err(Missed::NotNow(failure) | Missed::Waits(failure) | Missed::Failed(failure)) => {
-                (Replicated::Failed, None, BTreeMap::new(), Err(failure))
-            }
+            Err(failure) => (Replicated::Failed, None, BTreeMap::new(), Err(failure)),
         };
         let verdict = if job.dry_run { verdict } else { follow(&context, &sources, verdict) };
         if !job.dry_run && !waits {
