@@ -23,7 +23,7 @@ use crate::report::Failure;
 use crate::way::{self, Database};
 
 /// A line that is older is opened anew at its next use: a key that was taken away should not be of use for ever.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 /// Longest wait for a kept database to answer; after it, it is opened anew.
 const ANSWER: Duration = Duration::from_secs(5);
 

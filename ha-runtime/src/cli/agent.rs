@@ -264,7 +264,7 @@ impl AgentHost for Host {
         leftover::trash_directory(&self.context)
     }
 
-    /// Only what the other node may ask: nothing else of the control socket is reached from the other node.
+    /// Only what the other node may ask: nothing else of the control socket is reached from there.
     fn control(&self, request: &[u8]) -> Result<Vec<u8>, String> {
         let request: FromPeer = serde_json::from_slice(request).map_err(|error| error.to_string())?;
         let verdict = control::ask(&self.context.root, &Request::FromPeer(request), DAEMON_PATIENCE)

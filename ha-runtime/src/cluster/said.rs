@@ -79,19 +79,14 @@ impl Said {
         Said { able, carrying, maintenance, up: up.as_secs(), agreed }
     }
 
-    /// What of it keeps it from serving, for a person.
-    pub fn words(&self) -> &'static str {
+    /// Why the address could not be given back to it now, for a person; `None`: it could.
+    pub fn in_the_way(&self) -> Option<&'static str> {
         match self {
-            Said { maintenance: true, .. } => "maintenance is on",
-            Said { able: false, .. } => "telephony cannot be started",
-            Said { carrying: true, .. } => "what it holds newer has not been carried yet",
-            Said { .. } => "it could serve",
+            Said { maintenance: true, .. } => Some("maintenance is on"),
+            Said { able: false, .. } => Some("telephony cannot be started"),
+            Said { carrying: true, .. } => Some("what it holds newer has not been carried yet"),
+            Said { .. } => None,
         }
-    }
-
-    /// Whether the address could be given back to it now.
-    pub fn could_take(&self) -> bool {
-        self.able && !self.carrying && !self.maintenance
     }
 }
 
@@ -160,7 +155,7 @@ mod tests {
             (true, false, true, false),
         ] {
             let said = Said { able, carrying, maintenance, up: 7, agreed: agreed() };
-            assert_eq!(said.could_take(), expected, "{said:?}");
+            assert_eq!(said.in_the_way().is_none(), expected, "{said:?}");
         }
     }
 }

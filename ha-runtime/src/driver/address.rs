@@ -45,12 +45,12 @@ impl Driver {
             && self.node.role().role() == Role::Master
             && status.address_held == Some(false)
             && status.peer == Heard::Up
-            && self.standing().able
+            && self.node.standing().able
     }
 
     /// Failback, asked of the master: some clusters bring the address. Any other way is the slave's, and refused here.
     pub(super) fn fetch(&mut self, answer: oneshot::Sender<Verdict>) {
-        if self.standing().carrying {
+        if self.node.standing().carrying {
             let text = "guard \"carry\": what this node holds newer has not been carried to the one that serves; it is lifted \
                         when it has been (`owes` in `status --json`), and by `failback` on that node";
             let _ = answer.send(Err(Failure::guard(text)));

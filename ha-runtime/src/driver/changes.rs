@@ -80,7 +80,7 @@ impl Driver {
     }
 
     /// What is replicated comes from the other node because this one asks for it.
-    fn pulls(&self) -> bool {
+    pub(super) fn pulls(&self) -> bool {
         self.context.settings.replication.flow.is_pull()
     }
 

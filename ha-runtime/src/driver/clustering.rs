@@ -168,11 +168,6 @@ impl Clustering {
 }
 
 impl Driver {
-    /// What this node says of itself.
-    pub(super) fn standing(&self) -> Standing {
-        self.node.standing()
-    }
-
     /// Tells the node what is settled, if that is news.
     pub(super) fn hear_the_cluster(&mut self) {
         if let Some(view) = self.clustering.news() {
@@ -228,7 +223,7 @@ impl Driver {
             Reopened::AsItIs => {}
             Reopened::Done(running) => {
                 self.clustering.running = running;
-                self.clustering.stand(self.standing());
+                self.clustering.stand(self.node.standing());
                 alerts.clear(ALERT, "the cluster runs as it should");
             }
             Reopened::Failed(failure) => {
@@ -250,7 +245,7 @@ impl Driver {
         let (context, opener) = (self.context.clone(), Arc::clone(&self.clustering.opener));
         if let Some(old) = &old {
             // the other node takes over as from one that is gone, and telephony here ends with the address
-            old.cluster.standing(Standing { able: false, ..self.standing() });
+            old.cluster.standing(Standing { able: false, ..self.node.standing() });
             let view = old.cluster.view();
             self.feed(Input::Cluster(View { held: false, ..view }));
         }

@@ -29,7 +29,7 @@ impl Driver {
         let deadline = Instant::now() + PATIENCE;
         let cluster = running.cluster;
         let view = cluster.view();
-        cluster.standing(Standing { able: false, ..self.standing() });
+        cluster.standing(Standing { able: false, ..self.node.standing() });
         let leaving = in_a_thread("cluster", move || cluster.leave());
         tokio::pin!(leaving);
         loop {

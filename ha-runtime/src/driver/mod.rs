@@ -314,7 +314,7 @@ impl Driver {
         for output in outputs {
             self.perform(output);
         }
-        self.clustering.stand(self.standing());
+        self.clustering.stand(self.node.standing());
         handover::answer_waiters(&self.node, &mut self.waiters);
         self.follow();
         self.lower_fence();

@@ -37,7 +37,7 @@ impl Driver {
     /// Before the loop turns, and before the other node hears of this one. Blocks.
     pub(super) fn look_what_is_owed(&mut self, booted: bool) {
         if booted
-            && self.context.settings.replication.flow.is_pull()
+            && self.pulls()
             && let Err(failure) = replicate::ran_past_the_record(&self.context)
         {
             tracing::error!("that this machine was started anew is not written down: {failure}");
@@ -59,7 +59,7 @@ impl Driver {
 
     /// This node stands by in another way, or serves: what is owed may be another matter.
     pub(super) fn look_again_what_is_owed(&self) {
-        if self.context.settings.replication.flow.is_pull() {
+        if self.pulls() {
             let (context, to_self) = (self.context.clone(), self.to_self.clone());
             tokio::task::spawn_blocking(move || tell(&context, &to_self));
         }

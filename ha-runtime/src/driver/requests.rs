@@ -114,7 +114,7 @@ impl Driver {
             }
             FromPeer::Acknowledge => self.command(Command::Acknowledge, None, answer),
             FromPeer::Standing => {
-                let _ = answer.send(self.clustering.say(self.standing()));
+                let _ = answer.send(self.clustering.say(self.node.standing()));
             }
         }
     }

@@ -17,8 +17,7 @@ const OLD: Duration = Duration::from_secs(300);
 impl Driver {
     /// Since when this node stands by with what it fetches; `None`: it serves, or nothing is fetched to it.
     pub(super) fn stands_by_since(&self) -> Option<DateTime<Utc>> {
-        let (flow, record) = (self.context.settings.replication.flow, self.node.record());
-        let fetches = flow.is_pull() && flow.reaches(self.node.role().role());
+        let (fetches, record) = (self.pulls() && self.may_be_replicated_to(), self.node.record());
         (fetches && !record.active).then_some(record.since)
     }
 

@@ -8,6 +8,7 @@ use crate::cluster::Said;
 use crate::context::Context;
 use crate::control::FromPeer;
 use crate::far_node::Conversation;
+use crate::line::LONGEST;
 use crate::report::Failure;
 
 /// Asks once. Blocks.
@@ -19,8 +20,6 @@ pub(super) type Asks = Box<dyn Fn() -> Ask + Send>;
 const PACE: Duration = Duration::from_secs(2);
 /// Between two attempts to log in over there.
 const AGAIN: Duration = Duration::from_secs(10);
-/// A session that is older is opened anew: a key that was taken away should not be of use for ever.
-const LONGEST: Duration = Duration::from_secs(3600);
 /// How long a daemon may take to say what it knows.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -193,7 +193,7 @@ impl Known {
             "other_node": state.word,
             "other_node_says": match (state.fresh(), &state.silent) {
                 (_, Some(why)) => json!(format!("nothing: {why}")),
-                (Some(said), None) => json!(said.words()),
+                (Some(said), None) => json!(said.in_the_way().unwrap_or("it could serve")),
                 (None, None) => Value::Null,
             },
             "resources": format!("{:?}", state.resources).to_lowercase(),
@@ -229,7 +229,7 @@ impl State {
     fn judge(&mut self, hands_back: bool) {
         let is_ready = match self.said {
             None => !self.was_away,
-            Some(_) => self.fresh().is_some_and(Said::could_take),
+            Some(_) => self.fresh().is_some_and(|said| said.in_the_way().is_none()),
         };
         let waits = hands_back && self.claimed && self.heard == Verdict::Up && !is_ready;
         self.view.peer = if waits { Verdict::Degraded } else { self.heard };
